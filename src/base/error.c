@@ -1,0 +1,104 @@
+/* error.c - the thread's last words: the one piece of global state in the library.
+ *
+ * Words are written where a failure is raised and read once, at the door; so a thread that fails never sees
+ * the words of another, and a success leaves old words behind that nobody reads. */
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Thread_local struct {
+    int number; /* errno behind the words; 0: none */
+    char text[sizeof((varve_error *)0)->message];
+} words;
+
+static void say(const char *format, va_list args)
+{
+    (void)vsnprintf(words.text, sizeof words.text, format, args);
+}
+
+varve_status vv_fail(varve_status status, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    words.number = 0;
+    say(format, args);
+    va_end(args);
+    return status;
+}
+
+static varve_status status_of_errno(int number)
+{
+    switch (number) {
+    case ENOSPC:
+    case EDQUOT:
+        return VARVE_FULL;
+    case ENOMEM:
+        return VARVE_MEMORY;
+    case EMFILE:
+    case ENFILE:
+    case EAGAIN:
+        return VARVE_HOST_LIMIT;
+    default:
+        return VARVE_IO;
+    }
+}
+
+varve_status vv_fail_errno(int number, const char *format, ...)
+{
+    char system[96];
+    va_list args;
+
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    const size_t used = strlen(words.text);
+    const char *text = strerror_r(number, system, sizeof system);
+    (void)snprintf(words.text + used, sizeof words.text - used, ": %s", text);
+    words.number = number;
+    return status_of_errno(number);
+}
+
+varve_status vv_fail_within(varve_status status, const char *format, ...)
+{
+    char inner[sizeof words.text];
+    va_list args;
+
+    memcpy(inner, words.text, sizeof inner);
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    const size_t used = strlen(words.text);
+    (void)snprintf(words.text + used, sizeof words.text - used, ": %s", inner);
+    return status;
+}
+
+const char *vv_words(void)
+{
+    return words.text;
+}
+
+int vv_words_errno(void)
+{
+    return words.number;
+}
+
+varve_status vv_error_deliver(varve_error *error, varve_status status)
+{
+    if (error == NULL || status == VARVE_OK)
+        return status;
+    error->status = status;
+    error->system = words.number;
+    memcpy(error->message, words.text, sizeof error->message);
+    return status;
+}
+
+_Noreturn void vv_assert_failed(const char *file, int line, const char *fact)
+{
+    (void)fprintf(stderr, "varve: %s:%d: this must be true and is not: %s\n", file, line, fact);
+    abort();
+}

@@ -1,0 +1,43 @@
+/* error.h - how a failure travels: a status up the stack, its words beside it.
+ *
+ * A function that can fail returns varve_status. The place where the cause is known raises it once, with
+ * vv_fail; everybody above passes it on with TRY. The words wait in a buffer of the thread until the door
+ * (varve.c) copies them into the caller's varve_error. Nothing is printed and nothing exits. */
+#ifndef VV_ERROR_H
+#define VV_ERROR_H
+
+#include <varve.h>
+
+/* Raise `status` with words that say what went wrong, where, and what to do. Returns `status`. */
+varve_status vv_fail(varve_status status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
+/* Raise what errno `number` means: ENOSPC, EDQUOT are FULL; ENOMEM is MEMORY; EMFILE, ENFILE, EAGAIN are
+ * HOST_LIMIT; all else is IO. The words are followed by ": " and the system's own. */
+varve_status vv_fail_errno(int number, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
+/* Put "PREFIX: " before the words of the failure that is on its way; returns `status`. For a caller that
+ * knows what the raiser could not: the file's name, the commit, the script's line. */
+varve_status vv_fail_within(varve_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
+
+/* The last words of this thread and the errno behind them (0: none). Lent until the next failure. */
+const char *vv_words(void);
+int vv_words_errno(void);
+
+/* The door's last step: fill the caller's storage with `status` and this thread's words. NULL is fine, and
+ * so is VARVE_OK, which writes nothing. Returns `status`. */
+varve_status vv_error_deliver(varve_error *error, varve_status status);
+
+/* Keep the status in `rc` and go to `out` unless it is VARVE_OK. No other macro jumps. */
+#define TRY(expression)                                                                                     \
+    do {                                                                                                    \
+        rc = (expression);                                                                                  \
+        if (rc != VARVE_OK)                                                                                 \
+            goto out;                                                                                       \
+    } while (0)
+
+/* What only our own code can break. Stays on in every build; prints the fact and aborts. */
+#define VV_ASSERT(fact) ((fact) ? (void)0 : vv_assert_failed(__FILE__, __LINE__, #fact))
+_Noreturn void vv_assert_failed(const char *file, int line, const char *fact);
+
+#endif

@@ -1,0 +1,109 @@
+/* vfs.h - the only way to a file: one table of functions, which tests replace to fail, record or kill.
+ *
+ * Two floors in one header. The *table* (struct vv_vfs) is the system as it is: raw calls that answer an
+ * errno. What stands on it (struct vv_dir, struct vv_file) knows EINTR and short writes, turns an errno into
+ * a status with words, and keeps the law of the failed sync: it is never retried, and everything that the
+ * handle is asked to write from then on is refused with UNCERTAIN (DESIGN 10.4).
+ *
+ * A directory handle never leads out of its directory: names are opened beneath it, no symbolic link is
+ * followed, and only regular files and directories are opened. */
+#ifndef VV_VFS_H
+#define VV_VFS_H
+
+#include "base/error.h"
+
+enum vv_open_flags {
+    VV_OPEN_READ = 0,
+    VV_OPEN_WRITE = 1 << 0,
+    VV_OPEN_CREATE = 1 << 1,    /* make it when absent, mode 0600 */
+    VV_OPEN_EXCLUSIVE = 1 << 2, /* with CREATE: it must be absent */
+    VV_OPEN_DIRECTORY = 1 << 3,
+    VV_OPEN_DIRECT = 1 << 4 /* O_DIRECT | O_DSYNC, for the bench and for layouts that ask */
+};
+
+enum vv_lock_kind { VV_LOCK_SHARED, VV_LOCK_EXCLUSIVE, VV_LOCK_RELEASE };
+
+/* Called once per name in a directory, "." and ".." left out. Not 0: stop. */
+typedef int (*vv_name_fn)(void *context, const char *name);
+
+/* The raw calls. Each returns 0 or an errno; counts and descriptors come back through pointers. `self` is the
+ * table itself, so that a double finds its own state around it. The calls that change what is on disk are
+ * marked (W): they are what a fault or kill sweep counts. */
+struct vv_vfs {
+    int (*open)(const struct vv_vfs *self, int dir, const char *name, unsigned flags, int *fd); /* (W) with CREATE */
+    void (*close)(const struct vv_vfs *self, int fd);
+    int (*read)(const struct vv_vfs *self, int fd, void *data, size_t size, uint64_t offset, size_t *got);
+    int (*write)(const struct vv_vfs *self, int fd, const void *data, size_t size, uint64_t offset,
+                 size_t *put);                                                              /* (W) */
+    int (*sync)(const struct vv_vfs *self, int fd);      /* (W) fdatasync */
+    int (*sync_dir)(const struct vv_vfs *self, int fd);  /* (W) fsync of a directory, or of a file whose name is new */
+    int (*allocate)(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size);      /* (W) */
+    int (*truncate)(const struct vv_vfs *self, int fd, uint64_t size);                       /* (W) */
+    int (*size)(const struct vv_vfs *self, int fd, uint64_t *size, uint64_t *allocated, uint64_t *inode);
+    int (*mkdir)(const struct vv_vfs *self, int dir, const char *name);                      /* (W) */
+    int (*rename)(const struct vv_vfs *self, int dir, const char *from, const char *to, bool replace); /* (W) */
+    int (*unlink)(const struct vv_vfs *self, int dir, const char *name, bool directory);     /* (W) */
+    int (*list)(const struct vv_vfs *self, int dir, vv_name_fn each, void *context);
+    /* An open-file-description lock on `size` bytes at `offset` (size 0: to the end). EAGAIN: held by
+     * another, whose process id comes back in `holder` when the system tells it (0: unknown). */
+    int (*lock)(const struct vv_vfs *self, int fd, enum vv_lock_kind kind, uint64_t offset, uint64_t size,
+                int *holder);
+};
+
+/* The system's own calls. */
+extern const struct vv_vfs vv_vfs_system;
+
+/* ---- Files and directories -------------------------------------------------------------------- */
+
+struct vv_dir {
+    const struct vv_vfs *vfs;
+    int fd; /* -1: not open */
+};
+struct vv_file {
+    const struct vv_vfs *vfs;
+    int fd;        /* -1: not open */
+    bool poisoned; /* a sync failed: nothing is written any more */
+    char name[80]; /* for words: relative to the store */
+};
+#define VV_DIR_NONE ((struct vv_dir){ .fd = -1 })
+#define VV_FILE_NONE ((struct vv_file){ .fd = -1 })
+
+/* Open a directory by any path; beneath another. VARVE_NOT_FOUND when absent. */
+varve_status vv_dir_open(const struct vv_vfs *vfs, const char *path, struct vv_dir *dir);
+varve_status vv_dir_open_at(const struct vv_dir *parent, const char *name, struct vv_dir *dir);
+/* Make directory `path` (its parent must exist) durably; existing is fine and told by `existed` (may be NULL). */
+varve_status vv_dir_create(const struct vv_vfs *vfs, const char *path, bool *existed);
+varve_status vv_dir_create_at(const struct vv_dir *parent, const char *name); /* existing is fine; not synced */
+varve_status vv_dir_sync(const struct vv_dir *dir); /* UNCERTAIN on failure */
+varve_status vv_dir_each(const struct vv_dir *dir, vv_name_fn each, void *context);
+varve_status vv_dir_unlink(const struct vv_dir *dir, const char *name); /* absent is fine */
+void vv_dir_close(struct vv_dir *dir);
+
+/* VARVE_NOT_FOUND when absent, VARVE_EXISTS with EXCLUSIVE when not, VARVE_CORRUPT when it is no regular file. */
+varve_status vv_file_open(const struct vv_dir *dir, const char *name, unsigned flags, struct vv_file *file);
+void vv_file_close(struct vv_file *file);
+
+/* All of `size` bytes at `offset`; less is there: VARVE_CORRUPT (for `_some`: `got` tells, END of file is no error). */
+varve_status vv_file_read(const struct vv_file *file, void *data, size_t size, uint64_t offset);
+varve_status vv_file_read_some(const struct vv_file *file, void *data, size_t size, uint64_t offset, size_t *got);
+/* All of it, or a failure: then any part of it may have been written. */
+varve_status vv_file_write(struct vv_file *file, const void *data, size_t size, uint64_t offset);
+/* On failure VARVE_UNCERTAIN, and the file is poisoned. */
+varve_status vv_file_sync(struct vv_file *file);
+varve_status vv_file_sync_new(struct vv_file *file); /* the same with fsync: length and inode too */
+varve_status vv_file_allocate(struct vv_file *file, uint64_t offset, uint64_t size);
+varve_status vv_file_truncate(struct vv_file *file, uint64_t size);
+varve_status vv_file_size(const struct vv_file *file, uint64_t *size);
+varve_status vv_file_allocated(const struct vv_file *file, uint64_t *bytes);
+/* Lock a byte range; VARVE_BUSY names the holder. Waits up to `wait_ms`. The lock goes with the file. */
+varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size,
+                          uint32_t wait_ms);
+
+/* Put `data` under `name` in `dir`: a crash leaves the old file or the new one. On VARVE_OK the new file is
+ * durable. On failure `name` holds the old bytes or the new ones, never a mix, and no temporary stays behind. */
+varve_status vv_dir_publish(const struct vv_dir *dir, const char *name, const void *data, size_t size);
+
+/* The whole of a file of at most `limit` bytes; the caller frees. Larger: VARVE_CORRUPT. */
+varve_status vv_dir_read(const struct vv_dir *dir, const char *name, size_t limit, uint8_t **data, size_t *size);
+
+#endif

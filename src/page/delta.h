@@ -1,0 +1,59 @@
+/* delta.h - the difference of two pages, and frames of up to 64 pages compressed together.
+ *
+ * A page is stored as zero, whole, or runs of changed bytes against a base page. A frame joins the payloads of
+ * up to 64 pages in one zstd level-1 block with a slot table in front, so that one page can be decoded from
+ * (frame, slot) alone. A decoder believes nothing: every length is checked before it is trusted, and what comes
+ * out is bounded before it is written. Format: docs/format.md, frames. */
+#ifndef VV_DELTA_H
+#define VV_DELTA_H
+
+#include "base/bytes.h"
+#include "page/page.h"
+
+enum { VV_FRAME_PAGES = 64, VV_DELTA_WHOLE_ABOVE = 1024 };
+
+enum vv_page_form { VV_FORM_ZERO = 0, VV_FORM_WHOLE = 1, VV_FORM_RUNS = 2 };
+
+/* Append the runs that turn `base` into `page`; returns how many bytes were appended, or 0 (and nothing
+ * appended) when it would be more than `limit`. Equal pages: VARVE: one empty run list, size 1. */
+size_t vv_runs_encode(const uint8_t *base, const uint8_t *page, size_t limit, struct vv_bytes *out);
+/* Apply runs to `page`, which holds the base. VARVE_CORRUPT leaves `page` in any state but never writes outside. */
+varve_status vv_runs_apply(const uint8_t *runs, size_t size, uint8_t page[VV_PAGE_SIZE]);
+/* How many bytes differ. */
+size_t vv_page_distance(const uint8_t *base, const uint8_t *page);
+
+/* One page to be put into a frame. */
+struct vv_frame_page {
+    const uint8_t *bytes;  /* 4096 */
+    const uint8_t *base;   /* NULL: store whole */
+    uint64_t base_locator; /* of `base`; must not be 0 when base is given */
+};
+/* What a slot says without the payload. */
+struct vv_frame_slot {
+    enum vv_page_form form;
+    uint64_t base_locator; /* RUNS only */
+};
+
+/* Append a frame of `count` <= 64 pages (in slot order). Self-describing and checksummed as a whole; at most
+ * vv_frame_bound(count) bytes. */
+varve_status vv_frame_encode(const struct vv_frame_page *pages, size_t count, struct vv_bytes *out);
+size_t vv_frame_bound(size_t count);
+
+/* How long the frame is that starts in these bytes (at least VV_FRAME_HEADER of them), so that it can be read. */
+enum { VV_FRAME_HEADER = 32 };
+varve_status vv_frame_size(const uint8_t *header, size_t size, size_t *frame_size);
+
+/* A frame, checked and unpacked, held in memory for as many slots as are wanted. */
+struct vv_frame {
+    size_t count;
+    struct vv_frame_slot slots[VV_FRAME_PAGES];
+    uint32_t offsets[VV_FRAME_PAGES], sizes[VV_FRAME_PAGES]; /* into payload */
+    uint8_t *payload;
+    size_t payload_size;
+};
+varve_status vv_frame_open(const void *bytes, size_t size, struct vv_frame *frame);
+void vv_frame_release(struct vv_frame *frame);
+/* `page` holds the base for RUNS (ignored else); becomes the page. */
+varve_status vv_frame_page(const struct vv_frame *frame, size_t slot, uint8_t page[VV_PAGE_SIZE]);
+
+#endif

@@ -1,0 +1,85 @@
+/* pagetree.h - the persistent tree of one memory: for every page its hash and where its bytes are.
+ *
+ * Radix 16. A version shares all nodes that it does not change with the version it came from; an all-zero
+ * subtree is absent. One structure gives the memory's root, finds a page's bytes, finds the difference of two
+ * versions in O(differences), and carries proofs (DESIGN 3). Nodes come from memory or, by need, from where
+ * they were saved (`source`).
+ *
+ * A node is four levels of a binary Merkle tree. The number of radix levels follows from the page count alone
+ * (least h >= 1 with 16^h >= pages), so a root is a function of the bytes and the length.
+ *
+ * Threads: a tree is one thread's; trees that share nodes may be used on different threads (nodes are immutable
+ * once shared, counted and loaded atomically). */
+#ifndef VV_PAGETREE_H
+#define VV_PAGETREE_H
+
+#include "base/bytes.h"
+#include "page/hash.h"
+
+struct vv_leaf {
+    uint8_t hash[VV_HASH_SIZE]; /* of the page; never all zero */
+    uint64_t locator;           /* where its bytes are; 0: not stored yet. Not part of any hash */
+};
+
+/* Where saved nodes are. `read` gives the bytes of the node saved at `address` (its own checksum checked);
+ * the callee appends them to `bytes`. NULL source: the tree is all in memory. */
+struct vv_node_source {
+    varve_status (*read)(void *context, uint64_t address, struct vv_bytes *bytes);
+    void *context;
+};
+
+struct vv_node; /* page/node.h */
+struct vv_pagetree {
+    struct vv_node *top; /* NULL: all zero */
+    uint64_t page_count; /* indices are below this */
+    const struct vv_node_source *source;
+};
+
+/* An empty (all zero) tree of `page_count` pages. */
+void vv_pagetree_init(struct vv_pagetree *tree, uint64_t page_count, const struct vv_node_source *source);
+/* The tree whose top node was saved at `address` (0: all zero) and has the hash `top`. Reads nothing yet. */
+varve_status vv_pagetree_open(struct vv_pagetree *tree, uint64_t page_count, uint64_t address,
+                              const uint8_t top[VV_HASH_SIZE], const struct vv_node_source *source);
+/* A second tree of the same content, in O(1). */
+void vv_pagetree_copy(struct vv_pagetree *copy, const struct vv_pagetree *tree);
+void vv_pagetree_release(struct vv_pagetree *tree);
+
+/* `leaf` and true; or false for a zero page. VARVE_MISUSE when index >= page_count. */
+varve_status vv_pagetree_get(const struct vv_pagetree *tree, uint64_t index, struct vv_leaf *leaf, bool *present);
+/* Put a leaf, or make the page zero (NULL). On failure the tree is as before. */
+varve_status vv_pagetree_set(struct vv_pagetree *tree, uint64_t index, const struct vv_leaf *leaf);
+/* Say where a leaf's bytes are now; no hash changes. The leaf must be present. */
+varve_status vv_pagetree_locate(struct vv_pagetree *tree, uint64_t index, uint64_t locator);
+/* Change the length; pages beyond the new one go. */
+varve_status vv_pagetree_resize(struct vv_pagetree *tree, uint64_t page_count);
+
+/* Hash of the top node (zero hash when all zero), hashing what changed since it was last asked; and the memory
+ * root: H(MEMORY, u64 bytes, top). */
+varve_status vv_pagetree_top(struct vv_pagetree *tree, uint8_t top[VV_HASH_SIZE]);
+varve_status vv_pagetree_root(struct vv_pagetree *tree, uint8_t root[VV_HASH_SIZE]);
+/* The memory root of `page_count` pages whose tree has this top. */
+void vv_memory_root(uint64_t page_count, const uint8_t top[VV_HASH_SIZE], uint8_t root[VV_HASH_SIZE]);
+
+/* Walk present leaves in order from `first`. A status other than VARVE_OK from `each` stops and is returned. */
+typedef varve_status (*vv_leaf_fn)(void *context, uint64_t index, const struct vv_leaf *leaf);
+varve_status vv_pagetree_each(const struct vv_pagetree *tree, uint64_t first, vv_leaf_fn each, void *context);
+
+/* Walk pages that differ, in order; NULL stands for a zero page (or one beyond the end). Equal subtrees are
+ * skipped by pointer, address or hash without being loaded. `from` NULL: an all-zero tree. */
+typedef varve_status (*vv_leaf_diff_fn)(void *context, uint64_t index, const struct vv_leaf *from,
+                                        const struct vv_leaf *to);
+varve_status vv_pagetree_diff(const struct vv_pagetree *from, const struct vv_pagetree *to, vv_leaf_diff_fn each,
+                              void *context);
+/* How many leaves are present; O(nodes). */
+varve_status vv_pagetree_count(const struct vv_pagetree *tree, uint64_t *count);
+
+/* Write every node that was never saved, children first; `write` stores the bytes and answers their address
+ * (never 0). `address` is the top's (0: all zero). Shared nodes remember their address: a second save of an
+ * unchanged tree writes nothing. All leaves must have locators. */
+typedef varve_status (*vv_node_write_fn)(void *context, const void *bytes, size_t size, uint64_t *address);
+varve_status vv_pagetree_save(struct vv_pagetree *tree, vv_node_write_fn write, void *context, uint64_t *address);
+
+/* Append the sibling hashes that lead from page `index` (present or zero) to the top: docs/format.md, proofs. */
+varve_status vv_pagetree_prove(struct vv_pagetree *tree, uint64_t index, struct vv_bytes *proof);
+
+#endif

@@ -1,0 +1,17 @@
+/* pool.h - warm images: after a commit the mapped image stays, for the next session on the same (module, memory
+ * root). Bounded by a budget of private bytes; the one used longest ago goes first. Thread safe. */
+#ifndef VV_POOL_H
+#define VV_POOL_H
+
+#include "page/image.h"
+
+struct vv_pool;
+varve_status vv_pool_new(uint64_t budget, struct vv_pool **pool);
+void vv_pool_free(struct vv_pool *pool); /* frees the images in it */
+/* Take the image of (module, root) if a warm one of this size limit is here; else NULL. The caller owns it. */
+struct vv_image *vv_pool_take(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32], uint64_t limit);
+/* Give an image that holds exactly this content, with no levels and nothing written since its base. */
+void vv_pool_give(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32], struct vv_image *image);
+uint64_t vv_pool_bytes(const struct vv_pool *pool);
+
+#endif

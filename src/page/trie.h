@@ -1,0 +1,47 @@
+/* trie.h - a persistent map from 32-byte keys to {hash, locator, payload}: page tree nodes plus a leaf that
+ * stands for a whole subtree of one key.
+ *
+ * The root is a function of the set {(key, hash)} alone: a subtree with one key is that key's leaf, at whatever
+ * depth; an empty one is the zero hash; so neither order nor history shows. It serves the state (module id ->
+ * leaf hash), and the commit index (id -> record, root -> newest record). */
+#ifndef VV_TRIE_H
+#define VV_TRIE_H
+
+#include "page/pagetree.h"
+
+struct vv_item {
+    uint8_t key[32];
+    uint8_t hash[VV_HASH_SIZE]; /* never all zero; must bind the key, as the trie's hashes do not */
+    uint64_t locator;           /* what the owner wants to find again; not part of any hash */
+};
+
+struct vv_trie {
+    struct vv_node *top;
+    const struct vv_node_source *source;
+};
+
+void vv_trie_init(struct vv_trie *trie, const struct vv_node_source *source);
+varve_status vv_trie_open(struct vv_trie *trie, uint64_t address, const uint8_t top[VV_HASH_SIZE],
+                          const struct vv_node_source *source);
+void vv_trie_copy(struct vv_trie *copy, const struct vv_trie *trie);
+void vv_trie_release(struct vv_trie *trie);
+
+varve_status vv_trie_get(const struct vv_trie *trie, const uint8_t key[32], struct vv_item *item, bool *present);
+varve_status vv_trie_set(struct vv_trie *trie, const struct vv_item *item);      /* adds or replaces */
+varve_status vv_trie_remove(struct vv_trie *trie, const uint8_t key[32]);        /* absent is fine */
+varve_status vv_trie_top(struct vv_trie *trie, uint8_t top[VV_HASH_SIZE]);
+varve_status vv_trie_count(const struct vv_trie *trie, uint64_t *count);
+
+/* The first item whose key is >= `from`, in key order (NULL: the first of all). */
+varve_status vv_trie_next(const struct vv_trie *trie, const uint8_t *from, struct vv_item *item, bool *present);
+/* Items that differ in hash, in key order; NULL: absent on that side. */
+typedef varve_status (*vv_item_diff_fn)(void *context, const struct vv_item *from, const struct vv_item *to);
+varve_status vv_trie_diff(const struct vv_trie *from, const struct vv_trie *to, vv_item_diff_fn each, void *context);
+
+varve_status vv_trie_save(struct vv_trie *trie, vv_node_write_fn write, void *context, uint64_t *address);
+
+/* Siblings from `key` to the top, and, when the key is absent but another key's leaf stands in its place, that
+ * leaf's key and hash: docs/format.md, proofs. */
+varve_status vv_trie_prove(struct vv_trie *trie, const uint8_t key[32], struct vv_bytes *proof);
+
+#endif
