@@ -1,0 +1,180 @@
+/* layout.h - the contract of a layout: where the bytes of commits lie and when a commit is durable (DESIGN 3.1).
+ *
+ * Everything else is shared: trees, states, images, sessions, what a revision means. Layouts do not know each
+ * other; store.c picks one. Calls are made by store.c and session.c only.
+ *
+ * Threads: `prepare`, `view`, `read*` and the look-ups may run on any thread at once; `publish` and
+ * `move_refs` are serialised by the layout itself. */
+#ifndef VV_LAYOUT_H
+#define VV_LAYOUT_H
+
+#include "base/vfs.h"
+#include "store/state.h"
+
+/* One commit as a layout tells of it. Texts live as long as the struct; end with vv_commit_facts_release. */
+struct vv_commit_facts {
+    varve_commit_id id, parent; /* parent all zero: none */
+    varve_root root;
+    uint64_t number;
+    int64_t time_ns;
+    char *message, *branch, *engine;
+    uint8_t seed[32];
+    uint64_t modules, modules_changed, pages_changed, bytes_written;
+    uint64_t locator; /* the layout's own: where the commit is; never 0 */
+};
+void vv_commit_facts_release(struct vv_commit_facts *facts);
+varve_status vv_commit_facts_copy(struct vv_commit_facts *copy, const struct vv_commit_facts *facts);
+
+/* A page that a commit changes. */
+struct vv_page_change {
+    uint64_t index;
+    const uint8_t *bytes;  /* NULL: the page is zero now */
+    const uint8_t *base;   /* the bytes it had in the base version; NULL: zero or unknown, store whole */
+    uint64_t base_locator; /* of `base` */
+    uint8_t hash[VV_HASH_SIZE];
+};
+struct vv_module_change {
+    varve_module_id id;
+    struct vv_module
+        *after; /* NULL: removed. Its tree has the new hashes; locators of `pages` are 0 until published */
+    struct vv_page_change *pages;
+    size_t page_count;
+};
+/* Everything that one commit changes. Lent to prepare; must live until publish or discard. */
+struct vv_change {
+    const struct vv_commit_facts *base; /* NULL: from the empty state */
+    struct vv_commit_facts
+        facts; /* id, parent, root, time, message, branch, engine, seed, counts of modules and pages */
+    struct vv_state *after;           /* the new state; publish sets its locators */
+    struct vv_module_change *modules; /* by id */
+    size_t module_count;
+    const struct vv_meta_pair *const *meta_set; /* what was set */
+    size_t meta_set_count;
+    const char *const *meta_removed;
+    size_t meta_removed_count;
+};
+
+/* A ref's move. */
+struct vv_ref_move {
+    char name[256];                  /* "main", "tags/v1" */
+    const varve_commit_id *expected; /* must name it now; NULL: must not exist; checked unless `force` */
+    const varve_commit_id *to;       /* NULL: the ref goes */
+    const char *what;                /* "commit", "restore", "create", "delete" */
+    bool force;
+};
+struct vv_ref_facts {
+    char name[256];
+    varve_commit_id commit; /* zeros: deleted */
+    uint64_t moves;         /* how many so far */
+};
+/* One entry in a ref's own log, newest first. */
+struct vv_move_facts {
+    varve_commit_id from, to; /* zeros: none */
+    char what[16];
+    int64_t time_ns;
+    uint64_t locator, previous; /* of this move and of the one before; 0: none */
+};
+
+enum vv_layout_can {
+    VV_CAN_SESSIONS = 1 << 0,   /* any number of sessions, on any commits */
+    VV_CAN_BRANCH = 1 << 1,     /* branches other than one line */
+    VV_CAN_DELETE = 1 << 2,     /* any commit can be deleted */
+    VV_CAN_DURABLE = 1 << 3,    /* durable at commit, without persist */
+    VV_CAN_READ_BESIDE = 1 << 4 /* readers in other processes beside the writer */
+};
+
+struct vv_layout_options {
+    const struct vv_vfs *vfs;
+    bool read_only;
+    varve_durability durability;
+    uint64_t retain, snapshot_bytes;
+    varve_finding_fn finding; /* may be NULL */
+    varve_progress_fn progress;
+    void *context; /* of both */
+};
+struct vv_layout_stat {
+    uint64_t commits, refs, bytes_stored, bytes_reclaimable, journal_bytes, snapshots_taken;
+    uint64_t commit_count, commit_ns_total, sync_count, sync_ns_total;
+    bool poisoned, damaged;
+};
+
+struct vv_pending; /* a prepared commit; the layout's */
+struct vv_place;   /* an open store of this layout; the layout's */
+
+struct vv_layout {
+    varve_layout id;
+    const char *name; /* "journal" */
+    unsigned can;
+
+    /* In an empty, locked directory: durable when it returns. */
+    varve_status (*create)(const struct vv_dir *dir, const struct vv_layout_options *options);
+    /* Finish or undo what a crash left. After damage to acknowledged bytes it opens all the same, refuses
+     * prepare and publish with CORRUPT, and tells through `finding`. Read-only writes nothing. `dir` stays the caller's. */
+    varve_status (*open)(const struct vv_dir *dir, const struct vv_layout_options *options,
+                         struct vv_place **place);
+    void (*close)(struct vv_place *place);
+
+    /* Commits. A prefix has `digits` hex digits in `key` (the rest zero). Up to two matches are told, so that
+     * ambiguity shows; 0: none. */
+    varve_status (*find_id)(struct vv_place *place, const uint8_t key[32], unsigned digits,
+                            varve_commit_id found[2], size_t *count);
+    varve_status (*find_root)(struct vv_place *place, const uint8_t key[32], unsigned digits,
+                              varve_commit_id found[2], size_t *count); /* the newest commit of each root */
+    varve_status (*find_number)(struct vv_place *place, uint64_t number,
+                                varve_commit_id *found); /* NOT_FOUND */
+    varve_status (*facts)(struct vv_place *place, const varve_commit_id *id,
+                          struct vv_commit_facts *facts); /* NOT_FOUND */
+    uint64_t (*last_number)(struct vv_place *place);      /* numbers are 1 .. this; gaps are possible */
+
+    /* The state of a commit, loaded by need. Released before the place is closed. */
+    varve_status (*view)(struct vv_place *place, const struct vv_commit_facts *facts, struct vv_state *state);
+    /* Which modules a commit changed: id and pages, in id order (for show; from its record). */
+    varve_status (*changed)(struct vv_place *place, const struct vv_commit_facts *facts,
+                            varve_status (*each)(void *context, const varve_module_id *id, bool removed,
+                                                 uint64_t pages, uint64_t bytes),
+                            void *context);
+
+    /* The bytes of a stored page, checked against `leaf`'s hash (CORRUPT, naming the file). */
+    varve_status (*read)(struct vv_place *place, const struct vv_leaf *leaf, uint8_t page[VV_PAGE_SIZE]);
+    /* All present pages of a tree, in any order, frames read once; for filling an image. */
+    varve_status (*read_all)(struct vv_place *place, const struct vv_pagetree *tree,
+                             varve_status (*put)(void *context, uint64_t index,
+                                                 const uint8_t page[VV_PAGE_SIZE]),
+                             void *context);
+
+    /* Bytecode by hash: durable when put returns (J6); caller frees what get gives. */
+    varve_status (*code_put)(struct vv_place *place, const uint8_t hash[32], const void *code, size_t size);
+    varve_status (*code_get)(struct vv_place *place, const uint8_t hash[32], uint8_t **code, size_t *size);
+
+    /* Refs, by name. */
+    varve_status (*ref_get)(struct vv_place *place, const char *name,
+                            struct vv_ref_facts *ref); /* NOT_FOUND */
+    varve_status (*ref_next)(struct vv_place *place, const char *after,
+                             struct vv_ref_facts *ref); /* VARVE_END */
+    /* The newest move of a ref (locator 0), or the one at `locator`; VARVE_END. Deleted refs keep their log. */
+    varve_status (*ref_move)(struct vv_place *place, const char *name, uint64_t locator,
+                             struct vv_move_facts *move);
+    varve_status (*move_refs)(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
+                              int64_t time_ns);
+
+    /* A commit in two steps: prepare outside any lock, then the one instant. `move` may be NULL (detached).
+     * publish fills what the layout decides of `change->facts` (number, bytes_written, locator) and ends `pending`
+     * on success and on failure. When the store already holds a commit with this id, only the ref moves and
+     * facts are that commit's. CONFLICT: the ref stood elsewhere; nothing made. UNCERTAIN: poisoned. */
+    varve_status (*prepare)(struct vv_place *place, struct vv_change *change, struct vv_pending **pending);
+    varve_status (*publish)(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
+                            const struct vv_ref_move *move, varve_durability durability);
+    void (*discard)(struct vv_place *place, struct vv_pending *pending);
+
+    varve_status (*persist)(struct vv_place *place);
+    varve_status (*tidy)(struct vv_place *place, uint64_t budget,
+                         bool *more); /* background work, a step at a time */
+    void (*stat)(struct vv_place *place, struct vv_layout_stat *stat);
+    /* Read every byte there is, believe nothing, report. Opens nothing for writing. */
+    varve_status (*check)(const struct vv_dir *dir, const struct vv_layout_options *options, uint32_t flags,
+                          uint64_t *damage);
+};
+
+extern const struct vv_layout vv_layout_journal;
+
+#endif
