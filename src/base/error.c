@@ -36,6 +36,7 @@ static varve_status status_of_errno(int number)
     switch (number) {
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
         return VARVE_FULL;
     case ENOMEM:
         return VARVE_MEMORY;
@@ -48,19 +49,59 @@ static varve_status status_of_errno(int number)
     }
 }
 
-varve_status vv_fail_errno(int number, const char *format, ...)
+/* What to do about it, for the errnos where that is the same wherever they come from. */
+static const char *advice_of_errno(int number)
+{
+    switch (number) {
+    case ENOSPC:
+    case EDQUOT:
+        return "; free some space and try again";
+    case EFBIG:
+        return "; raise the limit on the size of files (ulimit -f)";
+    case EMFILE:
+    case ENFILE:
+        return "; close something or raise the limit on open files (ulimit -n)";
+    case EACCES:
+    case EPERM:
+        return "; check owner and permissions";
+    case EROFS:
+        return "; open the store read-only";
+    default:
+        return "";
+    }
+}
+
+/* Behind the words: ": ", those of the system, and `advice`. */
+static void say_errno(int number, const char *advice)
 {
     char system[96];
+    const size_t used = strlen(words.text);
+
+    (void)snprintf(words.text + used, sizeof words.text - used, ": %s%s",
+                   strerror_r(number, system, sizeof system), advice);
+    words.number = number;
+}
+
+varve_status vv_fail_errno(int number, const char *format, ...)
+{
     va_list args;
 
     va_start(args, format);
     say(format, args);
     va_end(args);
-    const size_t used = strlen(words.text);
-    const char *text = strerror_r(number, system, sizeof system);
-    (void)snprintf(words.text + used, sizeof words.text - used, ": %s", text);
-    words.number = number;
+    say_errno(number, advice_of_errno(number));
     return status_of_errno(number);
+}
+
+varve_status vv_fail_uncertain(int number, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    say_errno(number, "; whether it lasts is unknown: close the store and open it again");
+    return VARVE_UNCERTAIN;
 }
 
 varve_status vv_fail_within(varve_status status, const char *format, ...)

@@ -11,9 +11,13 @@
 /* Raise `status` with words that say what went wrong, where, and what to do. Returns `status`. */
 varve_status vv_fail(varve_status status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
 
-/* Raise what errno `number` means: ENOSPC, EDQUOT are FULL; ENOMEM is MEMORY; EMFILE, ENFILE, EAGAIN are
- * HOST_LIMIT; all else is IO. The words are followed by ": " and the system's own. */
+/* Raise what errno `number` means: ENOSPC, EDQUOT, EFBIG are FULL; ENOMEM is MEMORY; EMFILE, ENFILE, EAGAIN
+ * are HOST_LIMIT; all else is IO. The words are followed by ": ", the system's own, and what to do. (EFBIG: a
+ * limit on the length of one file is one more way in which there is no room, and the way on is the same.) */
 varve_status vv_fail_errno(int number, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
+/* Raise UNCERTAIN, whatever errno `number` is: nobody knows whether what was done will last. */
+varve_status vv_fail_uncertain(int number, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
 
 /* Put "PREFIX: " before the words of the failure that is on its way; returns `status`. For a caller that
  * knows what the raiser could not: the file's name, the commit, the script's line. */

@@ -28,7 +28,11 @@ typedef int (*vv_name_fn)(void *context, const char *name);
 
 /* The raw calls. Each returns 0 or an errno; counts and descriptors come back through pointers. `self` is the
  * table itself, so that a double finds its own state around it. The calls that change what is on disk are
- * marked (W): they are what a fault or kill sweep counts. */
+ * marked (W): they are what a fault or kill sweep counts.
+ *
+ * `dir` is a directory's descriptor and `name` one component in it; anything else is EINVAL. With AT_FDCWD for
+ * `dir`, open, mkdir and unlink take any path: that is how a store is reached from outside. What is opened
+ * without DIRECTORY is a regular file: EISDIR, ELOOP (a symbolic link) and ENXIO say that it is not. */
 struct vv_vfs {
     int (*open)(const struct vv_vfs *self, int dir, const char *name, unsigned flags, int *fd); /* (W) with CREATE */
     void (*close)(const struct vv_vfs *self, int fd);
@@ -74,7 +78,7 @@ varve_status vv_dir_open_at(const struct vv_dir *parent, const char *name, struc
 /* Make directory `path` (its parent must exist) durably; existing is fine and told by `existed` (may be NULL). */
 varve_status vv_dir_create(const struct vv_vfs *vfs, const char *path, bool *existed);
 varve_status vv_dir_create_at(const struct vv_dir *parent, const char *name); /* existing is fine; not synced */
-varve_status vv_dir_sync(const struct vv_dir *dir); /* UNCERTAIN on failure */
+varve_status vv_dir_sync(const struct vv_dir *dir); /* VARVE_UNCERTAIN on failure */
 varve_status vv_dir_each(const struct vv_dir *dir, vv_name_fn each, void *context);
 varve_status vv_dir_unlink(const struct vv_dir *dir, const char *name); /* absent is fine */
 void vv_dir_close(struct vv_dir *dir);
@@ -91,6 +95,7 @@ varve_status vv_file_write(struct vv_file *file, const void *data, size_t size, 
 /* On failure VARVE_UNCERTAIN, and the file is poisoned. */
 varve_status vv_file_sync(struct vv_file *file);
 varve_status vv_file_sync_new(struct vv_file *file); /* the same with fsync: length and inode too */
+/* Where the system cannot reserve space, the file is only made longer. */
 varve_status vv_file_allocate(struct vv_file *file, uint64_t offset, uint64_t size);
 varve_status vv_file_truncate(struct vv_file *file, uint64_t size);
 varve_status vv_file_size(const struct vv_file *file, uint64_t *size);
@@ -100,7 +105,9 @@ varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t
                           uint32_t wait_ms);
 
 /* Put `data` under `name` in `dir`: a crash leaves the old file or the new one. On VARVE_OK the new file is
- * durable. On failure `name` holds the old bytes or the new ones, never a mix, and no temporary stays behind. */
+ * durable. On failure `name` holds the old bytes or the new ones, never a mix, and no temporary stays behind
+ * ("NAME.tmp"; one that a crash left is overwritten). VARVE_UNCERTAIN: a sync failed, or the rename did so that
+ * nobody knows which of the two it is; all else: the old ones. */
 varve_status vv_dir_publish(const struct vv_dir *dir, const char *name, const void *data, size_t size);
 
 /* The whole of a file of at most `limit` bytes; the caller frees. Larger: VARVE_CORRUPT. */
