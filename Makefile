@@ -1,0 +1,68 @@
+# Habits on top of meson: `make`, `make demo`, `make test`, `make bench`, `make install`.
+#
+#   make            build what this machine can: the command is build/varve (no engine yet: the store alone)
+#   make demo       set up, build and show: the store first, the engine's part after
+#   make test       set up, build with warnings as errors, run everything; the last line says how many passed
+#   make test-long  the same and the long tests      make test-asan   AddressSanitizer and UBSan
+#   make bench      measure against the floor         make bench ARGS=--quick
+#   make install    PREFIX=... DESTDIR=...            make format, make lint, make clean
+#
+# What is missing is brought in by tools/setup.sh; see there for where it goes and how to be asked first.
+BUILD = build
+PREFIX = /usr/local
+ARGS =
+NINJA = ninja
+setup = tools/setup.sh
+configure = tools/configure.sh
+
+all:
+	@$(configure) $(BUILD) build auto
+	@$(NINJA) -C $(BUILD) product
+
+# The store needs no engine: it shows within seconds what it does, while most machines still lack the rest.
+demo:
+	@$(setup) store
+	@$(configure) $(BUILD)-store demo disabled -Dtests=disabled
+	@$(NINJA) -C $(BUILD)-store --quiet product
+	@VARVE_BUILD=$(BUILD)-store tools/demo.sh store
+	@$(setup) engine modules
+	@$(configure) $(BUILD) build enabled
+	@$(NINJA) -C $(BUILD) --quiet product
+	@VARVE_BUILD=$(BUILD) tools/demo.sh vm
+
+test:
+	@$(setup) store engine modules tests spec
+	@$(configure) $(BUILD) test enabled -Dtests=enabled -Dwerror=true
+	@tools/test.sh $(BUILD) --no-suite long $(ARGS)
+
+test-long:
+	@$(setup) store engine modules tests spec
+	@$(configure) $(BUILD) test enabled -Dtests=enabled -Dwerror=true
+	@tools/test.sh $(BUILD) $(ARGS)
+
+test-asan:
+	@$(setup) store tests
+	@$(configure) $(BUILD)-asan test auto -Dtests=enabled -Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false
+	@tools/test.sh $(BUILD)-asan --no-suite long --timeout-multiplier 8 $(ARGS)
+
+bench:
+	@$(setup) store engine modules
+	@$(configure) $(BUILD) build enabled
+	@$(NINJA) -C $(BUILD) --quiet product
+	@$(BUILD)/varve-bench $(ARGS)
+
+install:
+	@$(configure) $(BUILD) build auto --prefix=$(PREFIX)
+	@meson install -C $(BUILD)
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+lint:
+	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+	@tools/floors.py
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan
+
+.PHONY: all demo test test-long test-asan bench install format lint clean
