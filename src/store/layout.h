@@ -22,7 +22,7 @@ struct vv_commit_facts {
     uint64_t modules, modules_changed, pages_changed, bytes_written;
     uint64_t locator; /* the layout's own: where the commit is; never 0 */
 };
-void vv_commit_facts_release(struct vv_commit_facts *facts);
+void vv_commit_facts_release(struct vv_commit_facts *facts); /* layout.c; an all zero one is fine */
 varve_status vv_commit_facts_copy(struct vv_commit_facts *copy, const struct vv_commit_facts *facts);
 
 /* A page that a commit changes. */
@@ -45,7 +45,8 @@ struct vv_change {
     const struct vv_commit_facts *base; /* NULL: from the empty state */
     struct vv_commit_facts
         facts; /* id, parent, root, time, message, branch, engine, seed, counts of modules and pages */
-    struct vv_state *after;           /* the new state; publish sets its locators */
+    struct vv_state *after; /* the new state; publish sets its locators */
+    bool existed;           /* set by publish: the store held this commit, `after` was not touched */
     struct vv_module_change *modules; /* by id */
     size_t module_count;
     const struct vv_meta_pair *const *meta_set; /* what was set */
