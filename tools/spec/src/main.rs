@@ -1,6 +1,7 @@
 //! varve-spec FOLDER - write the specification's test suite there, as SUITE/NAME/NAME.json and the modules beside it.
 //!
-//! Suites are v1, v2, v3, latest and proposal-NAME. A file that cannot be converted is left out and named, with
+//! Suites are v1, v2, v3, latest and proposal-NAME. A file that cannot be converted is left out and named in
+//! FOLDER/SKIPPED, with the reason.
 
 use std::error::Error;
 use std::fs;
