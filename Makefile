@@ -32,12 +32,12 @@ demo:
 
 test:
 	@$(setup) store engine modules tests spec
-	@$(configure) $(BUILD) test enabled -Dtests=enabled -Dwerror=true
+	@$(configure) $(BUILD) test enabled -Dtests=enabled -Dwerror=true -Ddefault_library=both
 	@tools/test.sh $(BUILD) --no-suite long $(ARGS)
 
 test-long:
 	@$(setup) store engine modules tests spec
-	@$(configure) $(BUILD) test enabled -Dtests=enabled -Dwerror=true
+	@$(configure) $(BUILD) test enabled -Dtests=enabled -Dwerror=true -Ddefault_library=both
 	@tools/test.sh $(BUILD) $(ARGS)
 
 test-asan:
@@ -52,7 +52,7 @@ bench:
 	@$(BUILD)/varve-bench $(ARGS)
 
 install:
-	@$(configure) $(BUILD) build auto --prefix=$(PREFIX)
+	@$(configure) $(BUILD) install auto --prefix=$(PREFIX) -Ddefault_library=both
 	@meson install -C $(BUILD)
 
 format:

@@ -2,14 +2,15 @@
 # configure.sh BUILD FOR auto|enabled|disabled [MESON OPTION]... - make the build folder, or bring it up to date.
 #
 # The third word says whether the engine is wanted; auto takes it if it is there. What was asked last under the
-# name FOR is remembered in the folder, so that a second `make` touches nothing, and that `make` after
-# `make test` keeps what the tests set instead of compiling all again.
+# name FOR, and which files the builds find by looking, is remembered in the folder: so a second `make` touches
+# nothing, and `make` after `make test` keeps what the tests set instead of compiling all again.
 set -eu
 build=$1 reason=$2 vm=$3
 shift 3
+cd "$(dirname "$0")/.."
 
 if [ "$vm" = auto ]; then
-    if "$(dirname "$0")/setup.sh" where engine >/dev/null; then
+    if tools/setup.sh where engine >/dev/null; then
         vm=enabled
     else
         vm=disabled
@@ -17,13 +18,17 @@ if [ "$vm" = auto ]; then
     fi
 fi
 engine_dir=''
-[ "$vm" = disabled ] || engine_dir=$("$(dirname "$0")/setup.sh" where engine)
+[ "$vm" = disabled ] || engine_dir=$(tools/setup.sh where engine)
 set -- "-Dvm=$vm" "-Dengine_dir=$engine_dir" "$@"
 
 memory=$build/.asked-$reason
-if [ ! -f "$build/build.ninja" ]; then
-    meson setup "$build" "$@"
-elif [ "$(cat "$memory" 2>/dev/null)" != "$*" ]; then
-    meson setup --reconfigure "$build" "$@"
+asked="$* $(ls fuzz tests/cli)"
+[ "$(cat "$memory" 2>/dev/null)" != "$asked" ] || exit 0
+fresh=''
+[ ! -f "$build/build.ninja" ] || fresh=--reconfigure
+mkdir -p "$build"
+if ! meson setup $fresh "$build" "$@" >"$build/.configured"; then
+    cat "$build/.configured" >&2
+    exit 1
 fi
-printf '%s\n' "$*" >"$memory"
+printf '%s\n' "$asked" >"$memory"
