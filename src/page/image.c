@@ -1,0 +1,1212 @@
+/* image.c - one mapped memory, what changed in it, and the way back.
+ *
+ *   bytes      the mapping; the guest writes here at any time between two calls on the image
+ *   written    set of pages: may differ from what they were at the last look (kernel marks already taken)
+ *   shadow     per page: its bytes at the last look, when they may differ from the base; set `changed` says where
+ *   base       per page: its base bytes, when memory has them; set `based` says where. Else zeros beyond the base's
+ *              length, else `read_base`; on rungs that keep copies (all but armed): else zeros
+ *   levels     per level: entries {page, bytes at the level's moment (NULL: the base's)}, for pages that the
+ *              level had and that changed between its moment and the last look
+ *   holder     per page: the topmost level that has an entry for it; an entry remembers the holder before
+ *   arena      all those page copies: one free list, given back when little of it is in use
+ * Laws of this file, beside those of image.h:
+ *   (M1) bytes of page p at the last look are: its shadow, else its base bytes. A page that is neither in
+ *        `written` nor marked by the kernel still has them.
+ *   (M2) bytes of page p at a level's moment are: the entry of the lowest level from there up that has one, else
+ *        its bytes at the last look. So a look that finds p changed gives the *top* level those, once.
+ *   (M3) a failure leaves M1 and M2 true: a page leaves `written` only when its shadow has been made.
+ * Moves:  LOOK      take the marks, shadow what changed, give the top level what was there      [look]
+ *         BACK      hand entries back to shadows from the top down, then copy shadows to bytes   [go_back]
+ *         COMMIT    compare written and changed pages with the base                              [vv_image_changes]
+ *         REBASE    copies of the changed pages become base bytes; shadows go                    [vv_image_rebase] */
+#include "page/image.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "base/alloc.h"
+
+static const uint64_t default_reserve = UINT64_C(4) << 30;
+static const uint64_t default_guard = UINT64_C(32) << 20;
+static const uint64_t most_reserve = UINT64_C(1) << 44; /* page indices have 32 bits */
+
+static const uint8_t zero_page[VV_PAGE_SIZE];
+
+/* ---- The arena of page copies --------------------------------------------------------------------- */
+
+enum { FIRST_CHUNK = 16, LAST_CHUNK = 512 }; /* pages */
+
+struct chunk {
+    uint8_t *bytes;
+    size_t page_count;
+};
+
+struct arena {
+    struct chunk *chunks;
+    size_t chunk_count, chunk_capacity;
+    uint8_t *free;     /* pages given back; each begins with the address of the next */
+    size_t unused;     /* pages of the last chunk that were never handed out */
+    size_t page_count; /* pages in all chunks */
+    size_t used;       /* pages handed out */
+};
+
+static void arena_release(struct arena *arena)
+{
+    for (size_t i = 0; i < arena->chunk_count; i++)
+        vv_free(arena->chunks[i].bytes);
+    vv_free(arena->chunks);
+    *arena = (struct arena){ .chunks = NULL };
+}
+
+static varve_status arena_add_chunk(struct arena *arena)
+{
+    varve_status rc = VARVE_OK;
+    struct chunk chunk = { .bytes = NULL, .page_count = FIRST_CHUNK };
+
+    if (arena->chunk_count == arena->chunk_capacity) {
+        TRY(vv_resize(&arena->chunks, arena->chunk_capacity + 16, sizeof *arena->chunks));
+        arena->chunk_capacity += 16;
+    }
+    if (arena->page_count >= FIRST_CHUNK) /* double what is there, up to a limit */
+        chunk.page_count = arena->page_count < LAST_CHUNK ? arena->page_count : LAST_CHUNK;
+    TRY(vv_alloc(&chunk.bytes, chunk.page_count, VV_PAGE_SIZE));
+    arena->chunks[arena->chunk_count++] = chunk;
+    arena->page_count += chunk.page_count;
+    arena->unused = chunk.page_count;
+out:
+    return rc;
+}
+
+/* A page of any content. */
+static varve_status arena_take(struct arena *arena, uint8_t **page)
+{
+    varve_status rc = VARVE_OK;
+
+    if (arena->free != NULL) {
+        *page = arena->free;
+        memcpy(&arena->free, *page, sizeof arena->free);
+    } else {
+        if (arena->unused == 0)
+            TRY(arena_add_chunk(arena));
+        const struct chunk *last = &arena->chunks[arena->chunk_count - 1];
+        *page = last->bytes + (last->page_count - arena->unused) * VV_PAGE_SIZE;
+        arena->unused--;
+    }
+    arena->used++;
+out:
+    return rc;
+}
+
+static void arena_give(struct arena *arena, uint8_t *page)
+{
+    if (page == NULL)
+        return;
+    memcpy(page, &arena->free, sizeof arena->free);
+    arena->free = page;
+    arena->used--;
+}
+
+/* ---- The image ------------------------------------------------------------------------------------ */
+
+enum page_set { WRITTEN = 1 << 0, CHANGED = 1 << 1, BASED = 1 << 2, PRIVATE = 1 << 3, SET_COUNT = 4 };
+
+/* The sets of 64 pages, side by side: one cache line serves 128. */
+struct group {
+    uint64_t set[SET_COUNT];
+};
+
+struct page_info {
+    uint8_t *shadow; /* bytes at the last look; NULL: the base's (M1) */
+    uint8_t *base;   /* base bytes; NULL: see `base` above */
+    uint64_t holder; /* id of the topmost level that has an entry; stale when that level is gone */
+};
+
+struct entry {
+    uint8_t *bytes; /* at the level's moment; NULL: the base's */
+    uint64_t holder_before;
+    uint32_t page;
+};
+
+struct level {
+    uint32_t depth; /* rises along the stack */
+    uint64_t id;    /* never used twice; rises along the stack */
+    uint64_t size;  /* length at its moment; never falls along the stack */
+    struct entry *entries;
+    size_t count, capacity; /* the room stays when the level goes: calls come again */
+};
+
+struct vv_image {
+    struct vv_tracker *tracker;
+    uint8_t *bytes; /* private mapping, never moves */
+    uint64_t reserve, guard, limit;
+    uint64_t size;      /* multiple of a page; bytes beyond are PROT_NONE and zero when opened */
+    uint64_t base_size; /* never above size */
+    uint64_t back_size; /* while torn: the length to go back to */
+    vv_base_fn read_base;
+    void *context;
+    bool armed, exposed;
+    bool copies; /* every base page that is not zero is in memory: all rungs but armed */
+    bool torn;   /* a way back broke off: it ends at `back_size`, and at M1 for every page in `written` */
+    bool lost;   /* the kernel's marks cannot be trusted: everything counts as written */
+
+    struct page_info *pages;
+    struct group *groups;
+    uint64_t capacity;      /* pages that both have room for, a multiple of 64 */
+    bool pending;           /* false: `written` is empty */
+    uint64_t based;         /* pages in BASED */
+    uint64_t private_count; /* pages in PRIVATE: filled or written at some time */
+    struct arena arena;
+
+    struct level *levels;
+    size_t level_count, level_capacity, level_made; /* made: have entries to free */
+    uint64_t next_id;
+
+    uint64_t user;  /* number of the thread that entered; 0: nobody promises anything */
+    uint64_t quiet; /* page faults of that thread at the last look, plus 1; 0: unknown */
+
+    struct vv_page_list found;
+    struct vv_image_change *changes;
+    size_t change_capacity;
+};
+
+static uint64_t page_count(const struct vv_image *image)
+{
+    return image->size / VV_PAGE_SIZE;
+}
+
+static uint8_t *page_bytes(const struct vv_image *image, uint64_t page)
+{
+    return image->bytes + page * VV_PAGE_SIZE;
+}
+
+static bool same_page(const uint8_t *a, const uint8_t *b)
+{
+    return memcmp(a, b, VV_PAGE_SIZE) == 0;
+}
+
+static void image_check(const struct vv_image *image)
+{
+    VV_ASSERT(image->base_size <= image->size);
+    VV_ASSERT(image->size <= image->limit);
+    VV_ASSERT(image->size % VV_PAGE_SIZE == 0);
+    VV_ASSERT(page_count(image) <= image->capacity);
+    if (image->level_count > 0) {
+        const struct level *top = &image->levels[image->level_count - 1];
+        VV_ASSERT(top->size <= image->size);
+        VV_ASSERT(top->id < image->next_id);
+    }
+}
+
+/* ---- Sets of pages -------------------------------------------------------------------------------- */
+
+static bool page_in(const struct vv_image *image, uint64_t page, unsigned which)
+{
+    const struct group *group = &image->groups[page / 64];
+
+    for (unsigned i = 0; i < SET_COUNT; i++)
+        if ((which & 1u << i) != 0 && (group->set[i] >> page % 64 & 1) != 0)
+            return true;
+    return false;
+}
+
+static unsigned set_number(enum page_set which)
+{
+    return (unsigned)__builtin_ctz(which);
+}
+
+static void page_add(struct vv_image *image, uint64_t page, enum page_set which)
+{
+    image->groups[page / 64].set[set_number(which)] |= UINT64_C(1) << page % 64;
+}
+
+static void page_drop(struct vv_image *image, uint64_t page, enum page_set which)
+{
+    image->groups[page / 64].set[set_number(which)] &= ~(UINT64_C(1) << page % 64);
+}
+
+/* The first page from `from` on that is in any of the sets `which`; the page count when there is none. */
+static uint64_t next_in(const struct vv_image *image, uint64_t from, unsigned which)
+{
+    const uint64_t end = page_count(image);
+
+    for (uint64_t page = from; page < end; page = (page / 64 + 1) * 64) {
+        const struct group *group = &image->groups[page / 64];
+        uint64_t word = 0;
+        for (unsigned i = 0; i < SET_COUNT; i++)
+            word |= (which & 1u << i) != 0 ? group->set[i] : 0;
+        word &= UINT64_MAX << page % 64;
+        if (word != 0) {
+            const uint64_t found = page / 64 * 64 + (uint64_t)__builtin_ctzll(word);
+            return found < end ? found : end;
+        }
+    }
+    return end;
+}
+
+static void add_private(struct vv_image *image, uint64_t page)
+{
+    if (!page_in(image, page, PRIVATE)) {
+        page_add(image, page, PRIVATE);
+        image->private_count++;
+    }
+}
+
+static void add_written(struct vv_image *image, uint64_t page)
+{
+    page_add(image, page, WRITTEN);
+    add_private(image, page);
+    image->pending = true;
+}
+
+static void clear_written(struct vv_image *image)
+{
+    for (uint64_t i = 0; i < image->capacity / 64; i++)
+        image->groups[i].set[set_number(WRITTEN)] = 0;
+    image->pending = false;
+}
+
+static void drop_shadow(struct vv_image *image, uint64_t page)
+{
+    arena_give(&image->arena, image->pages[page].shadow);
+    image->pages[page].shadow = NULL;
+    page_drop(image, page, CHANGED);
+}
+
+static void drop_base(struct vv_image *image, uint64_t page)
+{
+    if (image->pages[page].base == NULL)
+        return;
+    arena_give(&image->arena, image->pages[page].base);
+    image->pages[page].base = NULL;
+    page_drop(image, page, BASED);
+    image->based--;
+}
+
+static void set_base(struct vv_image *image, uint64_t page, uint8_t *bytes)
+{
+    drop_base(image, page);
+    image->pages[page].base = bytes;
+    page_add(image, page, BASED);
+    image->based++;
+}
+
+/* Room in the tables for `count` pages. */
+static varve_status reserve_tables(struct vv_image *image, uint64_t count)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t half_more = image->capacity + image->capacity / 2;
+    uint64_t capacity = count > half_more ? count : half_more;
+
+    if (count <= image->capacity)
+        return VARVE_OK;
+    if (capacity > image->limit / VV_PAGE_SIZE)
+        capacity = image->limit / VV_PAGE_SIZE;
+    capacity = (capacity + 63) / 64 * 64;
+    if (image->capacity == 0) { /* fresh zeros from the system are cheaper than cleared ones */
+        TRY(vv_alloc(&image->pages, capacity, sizeof *image->pages));
+        rc = vv_alloc(&image->groups, capacity / 64, sizeof *image->groups);
+        if (rc != VARVE_OK) {
+            vv_free(image->pages);
+            image->pages = NULL;
+            goto out;
+        }
+    } else {
+        const uint64_t more = capacity - image->capacity;
+        TRY(vv_resize(&image->pages, capacity, sizeof *image->pages));
+        TRY(vv_resize(&image->groups, capacity / 64, sizeof *image->groups));
+        memset(image->pages + image->capacity, 0, more * sizeof *image->pages);
+        memset(image->groups + image->capacity / 64, 0, more / 64 * sizeof *image->groups);
+    }
+    image->capacity = capacity;
+out:
+    return rc;
+}
+
+/* ---- Whose faults --------------------------------------------------------------------------------- */
+
+/* A number that no other thread of this process ever has; addresses and thread ids are used again. */
+static uint64_t this_thread(void)
+{
+    static _Atomic uint64_t last;
+    static _Thread_local uint64_t mine;
+
+    if (mine == 0)
+        mine = atomic_fetch_add(&last, 1) + 1;
+    return mine;
+}
+
+static uint64_t faults_plus_one(void)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_THREAD, &usage) != 0)
+        return 0;
+    return (uint64_t)usage.ru_minflt + (uint64_t)usage.ru_majflt + 1;
+}
+
+void vv_image_enter(struct vv_image *image)
+{
+    const uint64_t self = this_thread();
+
+    if (image->user != self) {
+        image->user = self;
+        image->quiet = 0;
+    }
+}
+
+/* All pages are marked or in `written`: the first write to any other page faults. */
+static bool nothing_new(struct vv_image *image)
+{
+    if (image->user != this_thread())
+        image->user = image->quiet = 0; /* a promise that was broken binds nobody */
+    return image->quiet != 0 && !image->exposed && image->quiet == faults_plus_one();
+}
+
+static void remember_faults(struct vv_image *image)
+{
+    if (image->user != 0 && !image->copies && !image->lost)
+        image->quiet = faults_plus_one();
+}
+
+/* ---- Mapping -------------------------------------------------------------------------------------- */
+
+static varve_status map_reservation(struct vv_image *image, void *address)
+{
+    const size_t whole = image->reserve + image->guard;
+    const int fixed = address != NULL ? MAP_FIXED_NOREPLACE : 0;
+    void *bytes = mmap(address, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
+
+    if (bytes != MAP_FAILED && address != NULL &&
+        bytes != address) { /* a kernel before 4.17 takes it as a hint */
+        (void)munmap(bytes, whole);
+        errno = EEXIST;
+        bytes = MAP_FAILED;
+    }
+    if (bytes == MAP_FAILED && errno == EEXIST)
+        return vv_fail(VARVE_HOST_LIMIT, "map an image at %p: something else is there", address);
+    if (bytes == MAP_FAILED)
+        return vv_fail_errno(errno, "reserve %zu bytes of address space", whole);
+    image->bytes = bytes;
+    /* A huge page would make 512 pages dirty for one; a kernel without them refuses the advice, rightly. */
+    (void)madvise(bytes, whole, MADV_NOHUGEPAGE);
+    if (madvise(bytes, whole, MADV_DONTFORK) != 0)
+        return vv_fail_errno(errno, "keep an image out of forked children");
+    /* Under mlockall(MCL_FUTURE) opening pages would fault in, and so dirty, every one of them. */
+    (void)munlock(bytes, whole);
+    return VARVE_OK;
+}
+
+varve_status vv_image_new(struct vv_tracker *tracker, const struct vv_image_config *config,
+                          struct vv_image **out_image)
+{
+    static const struct vv_image_config defaults = { .reserve = 0 };
+    varve_status rc = VARVE_OK;
+    struct vv_image *image = NULL;
+    const struct vv_image_config *c = config != NULL ? config : &defaults;
+
+    *out_image = NULL;
+    TRY(vv_alloc(&image, 1, sizeof *image));
+    image->tracker = tracker;
+    image->reserve = (c->reserve != 0 ? c->reserve : default_reserve) / VV_PAGE_SIZE * VV_PAGE_SIZE;
+    image->guard = (c->guard != 0 ? c->guard : default_guard) / VV_PAGE_SIZE * VV_PAGE_SIZE;
+    image->limit =
+        c->limit != 0 && c->limit < image->reserve ? c->limit / VV_PAGE_SIZE * VV_PAGE_SIZE : image->reserve;
+    image->exposed = c->exposed;
+    image->copies = vv_tracker_rung(tracker) != VV_DIRTY_ARMED;
+    image->next_id = 1;
+    if (image->reserve > most_reserve || image->guard > most_reserve) {
+        rc = vv_fail(VARVE_LIMIT, "an image of %llu bytes: at most %llu can be reserved",
+                     (unsigned long long)image->reserve, (unsigned long long)most_reserve);
+        goto out;
+    }
+    TRY(map_reservation(image, c->address));
+    TRY(vv_dirty_register(tracker, image->bytes, image->reserve + image->guard));
+out:
+    if (rc != VARVE_OK) {
+        vv_image_free(image);
+        return rc;
+    }
+    *out_image = image;
+    return VARVE_OK;
+}
+
+void vv_image_free(struct vv_image *image)
+{
+    if (image == NULL)
+        return;
+    /* In a forked child the range is not mapped, and may be something else by now. */
+    if (image->bytes != NULL && !vv_tracker_inherited(image->tracker))
+        (void)munmap(image->bytes, image->reserve + image->guard);
+    for (size_t i = 0; i < image->level_made; i++)
+        vv_free(image->levels[i].entries);
+    vv_free(image->levels);
+    arena_release(&image->arena);
+    vv_page_list_release(&image->found);
+    vv_free(image->changes);
+    vv_free(image->pages);
+    vv_free(image->groups);
+    vv_free(image);
+}
+
+static varve_status open_pages(struct vv_image *image, uint64_t from, uint64_t to)
+{
+    if (mprotect(image->bytes + from, to - from, PROT_READ | PROT_WRITE) == 0)
+        return VARVE_OK;
+    (void)vv_fail_errno(errno, "grow an image from %llu to %llu bytes", (unsigned long long)from,
+                        (unsigned long long)to);
+    return VARVE_MEMORY;
+}
+
+/* Make the image `size` long, less than it is; what goes is zero when it comes back. */
+static varve_status shrink(struct vv_image *image, uint64_t size)
+{
+    const uint64_t first = size / VV_PAGE_SIZE, end = page_count(image);
+    uint8_t *tail = image->bytes + size;
+    const size_t gone = image->size - size;
+
+    if (mprotect(tail, gone, PROT_NONE) != 0)
+        return vv_fail_errno(errno, "close %zu bytes of an image", gone);
+    if (madvise(tail, gone, MADV_DONTNEED) != 0 && /* the embedder locked all memory: */
+        (munlock(tail, gone) != 0 || madvise(tail, gone, MADV_DONTNEED) != 0))
+        return vv_fail_errno(errno, "give %zu bytes of an image back", gone);
+    for (uint64_t page = first; (page = next_in(image, page, CHANGED | BASED)) < end; page++) {
+        drop_shadow(image, page);
+        drop_base(image, page);
+    }
+    for (uint64_t page = first; (page = next_in(image, page, PRIVATE)) < end; page++) {
+        page_drop(image, page, PRIVATE);
+        image->private_count--;
+    }
+    for (uint64_t page = first; (page = next_in(image, page, WRITTEN)) < end; page++)
+        page_drop(image, page, WRITTEN);
+    image->size = size;
+    return VARVE_OK;
+}
+
+varve_status vv_image_set_size(struct vv_image *image, uint64_t size)
+{
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(!image->armed);
+    VV_ASSERT(size % VV_PAGE_SIZE == 0);
+    if (size > image->limit)
+        return vv_fail(VARVE_LIMIT, "an image of %llu bytes: its limit is %llu", (unsigned long long)size,
+                       (unsigned long long)image->limit);
+    if (size < image->size)
+        return shrink(image, size);
+    if (size == image->size)
+        return VARVE_OK;
+    TRY(reserve_tables(image, size / VV_PAGE_SIZE));
+    TRY(open_pages(image, image->size, size));
+    image->size = size;
+out:
+    return rc;
+}
+
+varve_status vv_image_fill(struct vv_image *image, uint64_t first_page, const void *bytes, uint64_t count)
+{
+    VV_ASSERT(!image->armed);
+    VV_ASSERT(first_page <= page_count(image));
+    VV_ASSERT(count <= page_count(image) - first_page);
+    memcpy(page_bytes(image, first_page), bytes, count * VV_PAGE_SIZE);
+    for (uint64_t i = 0; i < count; i++)
+        add_private(image, first_page + i);
+    return VARVE_OK;
+}
+
+/* Keep a second copy of every page that was filled: the rungs without marks compare with it. */
+static varve_status copy_filled(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t end = page_count(image);
+    uint8_t *copy = NULL;
+
+    for (uint64_t page = 0; (page = next_in(image, page, PRIVATE)) < end; page++) {
+        TRY(arena_take(&image->arena, &copy));
+        memcpy(copy, page_bytes(image, page), VV_PAGE_SIZE);
+        set_base(image, page, copy);
+    }
+out:
+    return rc;
+}
+
+varve_status vv_image_arm(struct vv_image *image, vv_base_fn read_base, void *context)
+{
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(read_base != NULL);
+    VV_ASSERT(image->level_count == 0);
+    image->read_base = read_base;
+    image->context = context;
+    if (image->armed)
+        return VARVE_OK;
+    if (image->copies)
+        TRY(copy_filled(image));
+    TRY(vv_dirty_arm(image->tracker, image->bytes, image->size));
+    image->base_size = image->size;
+    image->armed = true;
+    remember_faults(image);
+    image_check(image);
+out:
+    return rc;
+}
+
+uint8_t *vv_image_bytes(const struct vv_image *image)
+{
+    return image->bytes;
+}
+
+uint64_t vv_image_size(const struct vv_image *image)
+{
+    return image->size;
+}
+
+uint64_t vv_image_limit(const struct vv_image *image)
+{
+    return image->limit;
+}
+
+uint64_t vv_image_reserve(const struct vv_image *image)
+{
+    return image->reserve;
+}
+
+uint64_t vv_image_base_size(const struct vv_image *image)
+{
+    return image->base_size;
+}
+
+void vv_image_expose(struct vv_image *image)
+{
+    image->exposed = true;
+}
+
+bool vv_image_exposed(const struct vv_image *image)
+{
+    return image->exposed;
+}
+
+uint64_t vv_image_private_bytes(const struct vv_image *image)
+{
+    return (image->private_count + image->arena.page_count) * VV_PAGE_SIZE;
+}
+
+varve_status vv_image_grow(struct vv_image *image, uint64_t size)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t before = image->size;
+
+    VV_ASSERT(image->armed);
+    image_check(image);
+    if (size % VV_PAGE_SIZE != 0 || size < before)
+        return vv_fail(VARVE_MISUSE, "grow from %llu to %llu bytes: a larger multiple of %u is needed",
+                       (unsigned long long)before, (unsigned long long)size, VV_PAGE_SIZE);
+    if (size > image->limit)
+        return vv_fail(VARVE_LIMIT, "grow from %llu to %llu bytes: the limit is %llu",
+                       (unsigned long long)before, (unsigned long long)size,
+                       (unsigned long long)image->limit);
+    if (size == before)
+        return VARVE_OK;
+    TRY(reserve_tables(image, size / VV_PAGE_SIZE));
+    TRY(open_pages(image, before, size));
+    rc = vv_dirty_arm(image->tracker, image->bytes + before, size - before);
+    if (rc != VARVE_OK) {
+        (void)mprotect(image->bytes + before, size - before, PROT_NONE);
+        goto out;
+    }
+    image->size = size;
+out:
+    return rc;
+}
+
+/* ---- Looking -------------------------------------------------------------------------------------- */
+
+static void all_written(struct vv_image *image)
+{
+    for (uint64_t page = 0; page < page_count(image); page++)
+        page_add(image, page, WRITTEN);
+    image->pending = true;
+}
+
+/* After a take or peek that failed with anything but MEMORY no mark means anything. */
+static void distrust(struct vv_image *image, varve_status rc)
+{
+    if (rc != VARVE_OK && rc != VARVE_MEMORY)
+        image->lost = true;
+}
+
+static varve_status ask_kernel(struct vv_image *image, bool clear)
+{
+    const varve_status rc = clear ? vv_dirty_take(image->tracker, image->bytes, image->size, &image->found)
+                                  : vv_dirty_peek(image->tracker, image->bytes, image->size, &image->found);
+
+    for (size_t i = 0; i < image->found.count; i++)
+        add_written(image, image->found.pages[i]);
+    if (clear)
+        distrust(image, rc);
+    return rc;
+}
+
+/* Put into `written` what was written since the last look; `clear` takes the marks. Without, they stay. */
+static varve_status find_written(struct vv_image *image, bool clear)
+{
+    if (nothing_new(image))
+        return VARVE_OK;
+    image->quiet = 0;
+    if (image->lost) /* mark all anew, then hold every page for written: no write falls between */
+        image->lost = vv_dirty_arm(image->tracker, image->bytes, image->size) != VARVE_OK;
+    else if (vv_tracker_rung(image->tracker) != VV_DIRTY_COMPARE)
+        return ask_kernel(image, clear);
+    all_written(image);
+    return VARVE_OK;
+}
+
+/* The base bytes of a page if memory has them or they are zeros by law; NULL: read_base must be asked. */
+static const uint8_t *known_base(const struct vv_image *image, uint64_t page)
+{
+    if (image->pages[page].base != NULL)
+        return image->pages[page].base;
+    return image->copies || page >= image->base_size / VV_PAGE_SIZE ? zero_page : NULL;
+}
+
+static const uint8_t *known_shadow(const struct vv_image *image, uint64_t page)
+{
+    return image->pages[page].shadow != NULL ? image->pages[page].shadow : known_base(image, page);
+}
+
+/* Bytes of a page at the last look (M1), in memory or read into `room`. */
+static varve_status shadow_of(struct vv_image *image, uint64_t page, uint8_t room[VV_PAGE_SIZE],
+                              const uint8_t **bytes)
+{
+    *bytes = known_shadow(image, page);
+    if (*bytes != NULL)
+        return VARVE_OK;
+    *bytes = room;
+    return image->read_base(image->context, page, room);
+}
+
+static varve_status reserve_entry(struct level *level)
+{
+    varve_status rc = VARVE_OK;
+
+    if (level->count == level->capacity) {
+        const size_t capacity = level->capacity == 0 ? 16 : level->capacity * 2;
+        TRY(vv_resize(&level->entries, capacity, sizeof *level->entries));
+        level->capacity = capacity;
+    }
+out:
+    return rc;
+}
+
+/* A page that may have changed since the last look: shadow what it is now, and give the top level what it was,
+ * when that level had the page and has no entry for it yet (M2). */
+static varve_status keep_page(struct vv_image *image, uint64_t page)
+{
+    varve_status rc = VARVE_OK;
+    struct page_info *info = &image->pages[page];
+    const uint8_t *before = known_shadow(image, page);
+    struct level *top = image->level_count > 0 ? &image->levels[image->level_count - 1] : NULL;
+    const bool keep = top != NULL && page < top->size / VV_PAGE_SIZE && info->holder != top->id;
+    uint8_t *now = info->shadow;
+
+    if (before != NULL && same_page(before, page_bytes(image, page)))
+        return VARVE_OK; /* written with what was there */
+    if (keep)
+        TRY(reserve_entry(top));
+    if (keep || now == NULL)
+        TRY(arena_take(&image->arena, &now));
+    if (keep) {
+        top->entries[top->count++] =
+            (struct entry){ .bytes = info->shadow, .holder_before = info->holder, .page = (uint32_t)page };
+        info->holder = top->id;
+    }
+    memcpy(now, page_bytes(image, page), VV_PAGE_SIZE);
+    info->shadow = now;
+    page_add(image, page, CHANGED);
+    add_private(image, page);
+out:
+    return rc;
+}
+
+/* Copy the bytes of the last look to every page in `written`; the pages stay in the set. */
+static varve_status restore_written(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t room[VV_PAGE_SIZE];
+    const uint8_t *before = NULL;
+    const uint64_t end = page_count(image);
+
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++) {
+        TRY(shadow_of(image, page, room, &before));
+        if (!same_page(before, page_bytes(image, page)))
+            memcpy(page_bytes(image, page), before, VV_PAGE_SIZE);
+    }
+out:
+    return rc;
+}
+
+/* Take the marks that the way back itself made; a mark on any other page stays known. */
+static void forget_restored(struct vv_image *image)
+{
+    size_t others = 0;
+
+    if (image->copies || image->lost) {
+        clear_written(image);
+        return;
+    }
+    const varve_status rc = vv_dirty_take(image->tracker, image->bytes, image->size, &image->found);
+    for (size_t i = 0; i < image->found.count; i++)
+        if (!page_in(image, image->found.pages[i], WRITTEN))
+            image->found.pages[others++] = image->found.pages[i];
+    clear_written(image);
+    for (size_t i = 0; i < others; i++)
+        add_written(image, image->found.pages[i]);
+    distrust(image, rc);
+    if (rc == VARVE_OK) /* otherwise what was not taken is found again, and compares equal */
+        remember_faults(image);
+}
+
+/* Every call begins here: a way back that broke off is gone to its end first. */
+static varve_status finish(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(image->armed);
+    image_check(image);
+    if (!image->torn)
+        return VARVE_OK;
+    if (image->back_size < image->size)
+        TRY(shrink(image, image->back_size));
+    TRY(restore_written(image));
+    image->torn = false;
+    forget_restored(image);
+out:
+    return rc;
+}
+
+static varve_status look(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t end = page_count(image);
+
+    TRY(find_written(image, true));
+    if (image->quiet != 0 && !image->pending)
+        return VARVE_OK;
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++) {
+        TRY(keep_page(image, page));
+        page_drop(image, page, WRITTEN);
+    }
+    image->pending = false;
+    remember_faults(image);
+out:
+    return rc;
+}
+
+/* ---- Levels --------------------------------------------------------------------------------------- */
+
+static varve_status push_level(struct vv_image *image, uint32_t depth)
+{
+    varve_status rc = VARVE_OK;
+
+    if (image->level_count == image->level_capacity) {
+        const size_t capacity = image->level_capacity == 0 ? 4 : image->level_capacity * 2;
+        TRY(vv_resize(&image->levels, capacity, sizeof *image->levels));
+        image->level_capacity = capacity;
+    }
+    struct level *level = &image->levels[image->level_count];
+    if (image->level_count == image->level_made) {
+        *level = (struct level){ .entries = NULL };
+        image->level_made++;
+    }
+    VV_ASSERT(level->count == 0);
+    level->depth = depth;
+    level->size = image->size;
+    level->id = image->next_id++;
+    image->level_count++;
+out:
+    return rc;
+}
+
+varve_status vv_image_settle(struct vv_image *image, uint32_t depth)
+{
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(depth >= 1);
+    TRY(finish(image));
+    if (image->level_count > 0) {
+        const uint32_t top = image->levels[image->level_count - 1].depth;
+        VV_ASSERT(top <= depth);
+        if (top == depth)
+            return VARVE_OK;
+    }
+    TRY(look(image));
+    TRY(push_level(image, depth));
+out:
+    return rc;
+}
+
+/* Index of the first level with this depth or more; the level count when there is none. */
+static size_t level_from(const struct vv_image *image, uint32_t depth)
+{
+    size_t index = image->level_count;
+
+    while (index > 0 && image->levels[index - 1].depth >= depth)
+        index--;
+    return index;
+}
+
+/* Hand the top level's entries back to the shadows: the last look is the level's moment now. */
+static void pop_level(struct vv_image *image)
+{
+    struct level *top = &image->levels[image->level_count - 1];
+
+    for (size_t i = top->count; i-- > 0;) {
+        const struct entry *entry = &top->entries[i];
+        struct page_info *info = &image->pages[entry->page];
+        VV_ASSERT(info->holder == top->id);
+        info->holder = entry->holder_before;
+        arena_give(&image->arena, info->shadow);
+        info->shadow = entry->bytes;
+        if (entry->bytes == NULL)
+            page_drop(image, entry->page, CHANGED);
+        add_written(image, entry->page);
+    }
+    top->count = 0;
+    image->level_count--;
+}
+
+/* Back to the moment of the level at `index`, or to the base. Peek first: what was written stays writable without a
+ * fault until it is restored. Then the shadows become those of that moment; the rest is copying, and can be
+ * gone on with when it breaks off. */
+static varve_status go_back(struct vv_image *image, size_t index, bool to_base)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t end = page_count(image);
+    const uint64_t size = to_base ? image->base_size : image->levels[index].size;
+
+    TRY(find_written(image, false));
+    image->torn = true;
+    image->back_size = size;
+    image->quiet = 0;
+    while (image->level_count > index)
+        pop_level(image);
+    for (uint64_t page = 0; to_base && (page = next_in(image, page, CHANGED)) < end; page++) {
+        add_written(image, page);
+        drop_shadow(image, page);
+    }
+    TRY(finish(image));
+out:
+    return rc;
+}
+
+varve_status vv_image_rollback(struct vv_image *image, uint32_t depth)
+{
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(depth >= 1);
+    TRY(finish(image));
+    const size_t index = level_from(image, depth);
+    if (index < image->level_count)
+        TRY(go_back(image, index, false));
+out:
+    return rc;
+}
+
+varve_status vv_image_reset(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(finish(image));
+    TRY(go_back(image, 0, true));
+out:
+    return rc;
+}
+
+/* The top level's entries go to the level below, as far as that had the page and has no older bytes of it. */
+static varve_status merge_top(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+    struct level *top = &image->levels[image->level_count - 1];
+    struct level *below = image->level_count > 1 ? top - 1 : NULL;
+
+    while (top->count > 0) {
+        struct entry *entry = &top->entries[top->count - 1];
+        struct page_info *info = &image->pages[entry->page];
+        const bool keep =
+            below != NULL && entry->page < below->size / VV_PAGE_SIZE && entry->holder_before != below->id;
+        VV_ASSERT(info->holder == top->id);
+        if (keep) {
+            TRY(reserve_entry(below));
+            below->entries[below->count++] = *entry;
+            info->holder = below->id;
+        } else {
+            arena_give(&image->arena, entry->bytes);
+            info->holder = entry->holder_before;
+        }
+        top->count--;
+    }
+    image->level_count--;
+out:
+    return rc;
+}
+
+varve_status vv_image_release(struct vv_image *image, uint32_t depth)
+{
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(depth >= 1);
+    TRY(finish(image));
+    while (image->level_count > 0) {
+        struct level *top = &image->levels[image->level_count - 1];
+        const uint32_t below = image->level_count > 1 ? image->levels[image->level_count - 2].depth : 0;
+        if (top->depth < depth)
+            break;
+        if (below < depth - 1) {
+            /* Nothing was settled for depth - 1, so nothing was written between its moment and this one's. */
+            top->depth = depth - 1;
+            break;
+        }
+        TRY(merge_top(image));
+    }
+out:
+    return rc;
+}
+
+/* ---- What changed --------------------------------------------------------------------------------- */
+
+/* The base bytes of a page, kept in memory from now on; zero_page where they are zeros by law. */
+static varve_status base_of(struct vv_image *image, uint64_t page, const uint8_t **base)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t *copy = NULL;
+
+    *base = known_base(image, page);
+    if (*base != NULL)
+        return VARVE_OK;
+    TRY(arena_take(&image->arena, &copy));
+    rc = image->read_base(image->context, page, copy);
+    if (rc != VARVE_OK) {
+        arena_give(&image->arena, copy);
+        goto out;
+    }
+    set_base(image, page, copy);
+    *base = copy;
+out:
+    return rc;
+}
+
+static varve_status add_change(struct vv_image *image, size_t *count, struct vv_image_change change)
+{
+    varve_status rc = VARVE_OK;
+
+    if (*count == image->change_capacity) {
+        const size_t capacity = *count == 0 ? 64 : *count * 2;
+        TRY(vv_resize(&image->changes, capacity, sizeof *image->changes));
+        image->change_capacity = capacity;
+    }
+    image->changes[(*count)++] = change;
+out:
+    return rc;
+}
+
+varve_status vv_image_changes(struct vv_image *image, const struct vv_image_change **changes, size_t *count)
+{
+    varve_status rc = VARVE_OK;
+    const uint8_t *base = NULL;
+    const uint64_t end = page_count(image);
+
+    *changes = NULL;
+    *count = 0;
+    TRY(finish(image));
+    TRY(find_written(image, true));
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++) {
+        TRY(base_of(image, page, &base));
+        if (!same_page(base, page_bytes(image, page)))
+            TRY(add_change(image, count,
+                           (struct vv_image_change){ .index = page,
+                                                     .bytes = page_bytes(image, page),
+                                                     .base = base == zero_page ? NULL : base }));
+    }
+    *changes = image->changes;
+    remember_faults(image);
+out:
+    if (rc != VARVE_OK)
+        *count = 0;
+    return rc;
+}
+
+varve_status vv_image_changed_since(struct vv_image *image, uint32_t depth, uint64_t *pages)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t room[VV_PAGE_SIZE];
+    const uint8_t *then = NULL;
+
+    *pages = 0;
+    TRY(finish(image));
+    const size_t index = level_from(image, depth);
+    if (index == image->level_count)
+        return VARVE_OK; /* nothing was settled for it, so nothing was written since */
+    TRY(find_written(image, true));
+    const uint64_t id = image->levels[index].id, had = image->levels[index].size / VV_PAGE_SIZE;
+    const uint64_t end = page_count(image);
+    /* Pages that a level from there up keeps, each at the lowest that does (M2). */
+    for (size_t i = index; i < image->level_count; i++) {
+        const struct level *level = &image->levels[i];
+        for (size_t k = 0; k < level->count; k++) {
+            const struct entry *entry = &level->entries[k];
+            if (entry->page >= had || entry->holder_before >= id)
+                continue;
+            then = entry->bytes != NULL ? entry->bytes : known_base(image, entry->page);
+            if (then == NULL) {
+                TRY(image->read_base(image->context, entry->page, room));
+                then = room;
+            }
+            *pages += !same_page(then, page_bytes(image, entry->page));
+        }
+    }
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < had; page++) {
+        if (image->pages[page].holder >= id)
+            continue;
+        TRY(shadow_of(image, page, room, &then));
+        *pages += !same_page(then, page_bytes(image, page));
+    }
+    for (uint64_t page = had; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++)
+        *pages += !same_page(zero_page, page_bytes(image, page));
+    remember_faults(image);
+out:
+    return rc;
+}
+
+/* ---- After a commit ------------------------------------------------------------------------------- */
+
+/* The page's bytes now become its base bytes in memory, moving a copy that is right already. */
+static varve_status rebase_page(struct vv_image *image, uint64_t page)
+{
+    varve_status rc = VARVE_OK;
+    struct page_info *info = &image->pages[page];
+    uint8_t *copy = info->shadow;
+
+    if (copy == NULL || page_in(image, page, WRITTEN)) {
+        if (info->base != NULL) { /* in place */
+            memcpy(info->base, page_bytes(image, page), VV_PAGE_SIZE);
+            drop_shadow(image, page);
+            return VARVE_OK;
+        }
+        if (copy == NULL)
+            TRY(arena_take(&image->arena, &copy));
+        memcpy(copy, page_bytes(image, page), VV_PAGE_SIZE);
+    }
+    info->shadow = NULL;
+    page_drop(image, page, CHANGED);
+    set_base(image, page, copy);
+out:
+    return rc;
+}
+
+/* A large commit may leave an arena that is mostly free: move what is in use together. Failing is no harm. */
+static void compact(struct vv_image *image)
+{
+    struct arena fresh = { .chunks = NULL };
+    const uint64_t end = page_count(image);
+    uint8_t *copy = NULL;
+    const size_t slack = image->arena.page_count - image->arena.used;
+
+    if (slack < LAST_CHUNK || slack < image->arena.used)
+        return;
+    while (fresh.page_count < image->based) {
+        if (arena_add_chunk(&fresh) != VARVE_OK) {
+            arena_release(&fresh);
+            return;
+        }
+        /* Hand it out as a list, for arena_take looks at the last chunk only. */
+        const struct chunk *chunk = &fresh.chunks[fresh.chunk_count - 1];
+        fresh.used += chunk->page_count;
+        fresh.unused = 0;
+        for (size_t i = chunk->page_count; i-- > 0;)
+            arena_give(&fresh, chunk->bytes + i * VV_PAGE_SIZE);
+    }
+    for (uint64_t page = 0; (page = next_in(image, page, BASED)) < end; page++) {
+        const varve_status rc = arena_take(&fresh, &copy);
+        VV_ASSERT(rc == VARVE_OK);
+        memcpy(copy, image->pages[page].base, VV_PAGE_SIZE);
+        image->pages[page].base = copy;
+    }
+    arena_release(&image->arena);
+    image->arena = fresh;
+}
+
+varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void *context,
+                             uint64_t shadow_budget)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t end = page_count(image), room = image->copies ? UINT64_MAX : shadow_budget / VV_PAGE_SIZE;
+    uint64_t fresh = 0;
+
+    VV_ASSERT(image->level_count == 0);
+    VV_ASSERT(read_base != NULL);
+    TRY(finish(image));
+    if (image->copies)
+        TRY(find_written(image, true));
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++)
+        fresh += image->pages[page].base == NULL;
+    if (image->based + fresh > room) { /* what just changed is likelier to change again */
+        for (uint64_t page = 0; (page = next_in(image, page, BASED)) < end; page++)
+            if (!page_in(image, page, WRITTEN | CHANGED))
+                drop_base(image, page);
+    }
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++) {
+        const uint8_t *base = known_base(image, page);
+        if (image->copies && same_page(base, page_bytes(image, page))) {
+            drop_shadow(image, page);
+        } else if (image->pages[page].base != NULL ? image->based <= room : image->based < room) {
+            TRY(rebase_page(image, page));
+        } else {
+            drop_shadow(image, page);
+            drop_base(image, page);
+        }
+    }
+    clear_written(image);
+    image->base_size = image->size;
+    image->read_base = read_base;
+    image->context = context;
+    if (!image->copies) { /* what was written since the commit looked: its base is what the commit has */
+        TRY(find_written(image, true));
+        for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++)
+            drop_base(image, page);
+    }
+    compact(image);
+    remember_faults(image);
+out:
+    return rc;
+}
+
+varve_status vv_image_audit(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t room[VV_PAGE_SIZE];
+    const struct vv_image_change *changes = NULL;
+    size_t count = 0, next = 0;
+
+    TRY(vv_image_changes(image, &changes, &count));
+    for (uint64_t page = 0; page < page_count(image); page++) {
+        const uint8_t *base = known_base(image, page);
+        if (base == NULL) {
+            TRY(image->read_base(image->context, page, room));
+            base = room;
+        }
+        const bool named = next < count && changes[next].index == page;
+        if (named == same_page(base, page_bytes(image, page))) {
+            rc = vv_fail(VARVE_CORRUPT, "page %llu of an image %s on the rung %s", (unsigned long long)page,
+                         named ? "is named and did not change" : "changed and is not named",
+                         vv_dirty_rung_name(vv_tracker_rung(image->tracker)));
+            goto out;
+        }
+        next += named;
+    }
+    VV_ASSERT(next == count);
+out:
+    return rc;
+}
