@@ -49,6 +49,7 @@ missing=''
 need() {
     package=$1
     shift
+    case " $missing " in *" $package "*) return 0 ;; esac
     "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
 
@@ -152,14 +153,14 @@ find_rust() {
     return 1
 }
 
-need_rust() {
+# After the packages are in: sets the pair, or ends with what to do.
+use_rust() {
     find_rust && return 0
-    missing="$missing rustc-web cargo-web"
-    install_missing
-    find_rust && return 0
-    # Installed from stale lists, it can be too old: once more with fresh ones.
-    { run_apt apt-get update && run_apt apt-get install -y --no-install-recommends rustc-web cargo-web; } >&2
-    find_rust || fail "rustc 1.$rust_least or newer is needed, and Debian's rustc-web is older: see https://rustup.rs"
+    # Installed from stale lists, Debian's can be too old: once more with fresh ones.
+    if have apt-get && [ "$(id -u)" = 0 ]; then
+        { apt-get update && apt-get install -y --no-install-recommends rustc-web cargo-web; } >&2 || true
+    fi
+    find_rust || fail "rustc 1.$rust_least or newer is needed: see https://rustup.rs"
 }
 
 # The name of what the given files of the tree would build.
@@ -185,7 +186,9 @@ where() {
     [ -d "$place" ]
 }
 
-step_store() {
+# Each step has two parts: needs_NAME adds to the list of packages, make_NAME fills the cache.
+
+needs_store() {
     need build-essential have cc
     need build-essential have make
     need pkg-config have pkg-config
@@ -195,24 +198,35 @@ step_store() {
     need libzstd-dev library libzstd
     need libjansson-dev library jansson
     need librust-blake3-dev file_exists /usr/share/cargo/registry/blake3-*/c/blake3.c
-    install_missing
 }
 
-step_tests() {
+make_store() {
+    :
+}
+
+needs_tests() {
     need libcmocka-dev library cmocka
     need jq have jq
     need wabt have wat2wasm
-    install_missing
 }
 
-step_engine() {
-    place=$(where engine) && return 0
-    lock_cache
-    [ ! -d "$place" ] || return 0
+make_tests() {
+    :
+}
+
+needs_engine() {
+    ! where engine >/dev/null || return 0
     need build-essential have cc
     need cmake have cmake
-    install_missing
-    need_rust
+    need rustc-web find_rust
+    need cargo-web find_rust
+}
+
+make_engine() {
+    ! place=$(where engine) || return 0
+    lock_cache
+    [ ! -d "$place" ] || return 0
+    use_rust
 
     work=$place.tmp
     rm -rf "$work"
@@ -232,46 +246,18 @@ step_engine() {
     say "the engine is in $place"
 }
 
-module_pinned() {
-    (cd "$1" && grep " $2\$" "$root/tools/modules.sha256" | sha256sum -c --status 2>/dev/null)
+needs_spec() {
+    ! where spec >/dev/null || return 0
+    need build-essential have cc
+    need rustc-web find_rust
+    need cargo-web find_rust
 }
 
-# fetch_module NAME PACKAGE PATH: PATH inside the npm package becomes modules/NAME.
-fetch_module() {
-    [ ! -f "$cache/modules/$1" ] || return 0
-    lock_cache
-    if ! have npm; then
-        missing="$missing npm"
-        install_missing
-    fi
-    work=$cache/modules.tmp
-    rm -rf "$work"
-    mkdir -p "$work" "$cache/modules"
-    say "fetching $2"
-    (cd "$work" && npm pack --silent "$2" >pack.log 2>&1) || {
-        cat "$work/pack.log" >&2
-        fail "npm could not fetch $2"
-    }
-    tar -xzf "$work"/*.tgz -C "$work" "package/$3"
-    mv "$work/package/$3" "$work/$1"
-    module_pinned "$work" "$1" || fail "$2 holds another $3 than tools/modules.sha256 pins: not used"
-    mv "$work/$1" "$cache/modules/$1"
-    rm -rf "$work"
-}
-
-step_modules() {
-    fetch_module sqlite3.wasm @sqlite.org/sqlite-wasm@3.54.1-build1 dist/sqlite3.wasm
-    fetch_module quickjs.wasm quickjs-wasi@3.6.2 quickjs.wasm
-    fetch_module lua.wasm wasmoon@1.16.0 dist/glue.wasm
-}
-
-step_spec() {
-    place=$(where spec) && return 0
+make_spec() {
+    ! place=$(where spec) || return 0
     lock_cache
     [ ! -d "$place" ] || return 0
-    need build-essential have cc
-    install_missing
-    need_rust
+    use_rust
 
     work=$place.tmp
     rm -rf "$work"
@@ -289,20 +275,61 @@ step_spec() {
     say "the test suite is in $place"
 }
 
+# The modules: name in the cache, npm package, path inside it.
+modules='sqlite3.wasm @sqlite.org/sqlite-wasm@3.54.1-build1 dist/sqlite3.wasm
+quickjs.wasm quickjs-wasi@3.6.2 quickjs.wasm
+lua.wasm wasmoon@1.16.0 dist/glue.wasm'
+
+needs_modules() {
+    while read -r name package path; do
+        [ -f "$cache/modules/$name" ] || need npm have npm
+    done <<END
+$modules
+END
+}
+
+make_modules() {
+    while read -r name package path; do
+        [ -f "$cache/modules/$name" ] || fetch_module "$name" "$package" "$path" </dev/null
+    done <<END
+$modules
+END
+}
+
+fetch_module() {
+    lock_cache
+    [ ! -f "$cache/modules/$1" ] || return 0
+    work=$cache/modules.tmp
+    rm -rf "$work"
+    mkdir -p "$work" "$cache/modules"
+    say "fetching $2"
+    if ! (cd "$work" && npm pack --silent "$2") >"$work/log" 2>&1; then
+        cat "$work/log" >&2
+        fail "npm could not fetch $2"
+    fi
+    tar -xzf "$work"/*.tgz -C "$work" "package/$3"
+    pin=$(sed -n "s/^\([0-9a-f]*\)  $1\$/\1/p" "$root/tools/modules.sha256")
+    if [ "$(sha256sum <"$work/package/$3")" != "$pin  -" ]; then
+        fail "$2 holds another $3 than tools/modules.sha256 pins: not used"
+    fi
+    mv "$work/package/$3" "$cache/modules/$1"
+    rm -rf "$work"
+}
+
 if [ "${1:-}" = where ]; then
     where "${2:-}"
     exit
 fi
-[ $# -gt 0 ] || set -- store engine modules tests
+case " $* " in
+'  ' | *' all '*) set -- store engine modules tests ;;
+esac
 for step in "$@"; do
     case $step in
-    store | engine | modules | tests | spec) "step_$step" ;;
-    all)
-        step_store
-        step_engine
-        step_modules
-        step_tests
-        ;;
+    store | engine | modules | tests | spec) "needs_$step" ;;
     *) fail "no such step: $step (store engine modules tests spec all)" ;;
     esac
+done
+install_missing
+for step in "$@"; do
+    "make_$step"
 done
