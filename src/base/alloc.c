@@ -29,8 +29,10 @@ static varve_status out_of_memory(size_t count, size_t size)
 varve_status vv_alloc(void *pointer, size_t count, size_t size)
 {
     void *block = NULL;
+    size_t bytes = 0;
 
-    if (!rehearse_failure())
+    /* calloc looks for the overflow too, but a sanitizer's ends the program over it. */
+    if (!__builtin_mul_overflow(count, size, &bytes) && !rehearse_failure())
         block = calloc(count == 0 ? 1 : count, size);
     memcpy(pointer, &block, sizeof block);
     return block == NULL ? out_of_memory(count, size) : VARVE_OK;
