@@ -1,5 +1,5 @@
 /* pool.h - warm images: after a commit the mapped image stays, for the next session on the same (module, memory
- * root). Bounded by a budget of private bytes; the one used longest ago goes first. Thread safe. */
+ * root). Bounded by a budget of private bytes; the one given longest ago goes first. Thread safe. */
 #ifndef VV_POOL_H
 #define VV_POOL_H
 
@@ -7,11 +7,16 @@
 
 struct vv_pool;
 varve_status vv_pool_new(uint64_t budget, struct vv_pool **pool);
-void vv_pool_free(struct vv_pool *pool); /* frees the images in it */
-/* Take the image of (module, root) if a warm one of this size limit is here; else NULL. The caller owns it. */
-struct vv_image *vv_pool_take(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32], uint64_t limit);
-/* Give an image that holds exactly this content, with no levels and nothing written since its base. */
-void vv_pool_give(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32], struct vv_image *image);
-uint64_t vv_pool_bytes(const struct vv_pool *pool);
+void vv_pool_free(struct vv_pool *pool); /* frees the images in it; NULL is fine */
+/* Take the image of (module, root) if a warm one with this limit is here; else NULL. The caller owns it, and says
+ * with vv_image_arm who answers for its base. */
+struct vv_image *vv_pool_take(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],
+                              uint64_t limit);
+/* Give an image that holds exactly this content, with no levels and nothing written since its base. It goes at once
+ * when it alone is above the budget. */
+void vv_pool_give(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],
+                  struct vv_image *image);
+uint64_t vv_pool_bytes(const struct vv_pool *pool); /* private bytes of all images in it */
+uint64_t vv_pool_count(const struct vv_pool *pool);
 
 #endif
