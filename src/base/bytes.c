@@ -100,7 +100,8 @@ void vv_bytes_blob(struct vv_bytes *bytes, const void *data, size_t size)
 
 varve_status vv_bytes_done(const struct vv_bytes *bytes)
 {
-    return bytes->failed ? vv_fail(VARVE_MEMORY, "out of memory: %zu bytes and more", bytes->capacity) : VARVE_OK;
+    return bytes->failed ? vv_fail(VARVE_MEMORY, "out of memory: %zu bytes and more", bytes->capacity)
+                         : VARVE_OK;
 }
 
 const uint8_t *vv_reader_take(struct vv_reader *reader, size_t size)
@@ -180,9 +181,50 @@ void vv_reader_copy(struct vv_reader *reader, void *out, size_t size)
 varve_status vv_reader_done(const struct vv_reader *reader, const char *what)
 {
     if (reader->bad)
-        return vv_fail(VARVE_CORRUPT, "%s: ends early or holds a number that cannot be (at byte %zu of %zu)", what,
-                       reader->offset, reader->size);
+        return vv_fail(VARVE_CORRUPT, "%s: ends early or holds a number that cannot be (at byte %zu of %zu)",
+                       what, reader->offset, reader->size);
     if (vv_reader_left(reader) != 0)
         return vv_fail(VARVE_CORRUPT, "%s: %zu bytes are left over", what, vv_reader_left(reader));
     return VARVE_OK;
+}
+
+void vv_hex_format(const uint8_t bytes[32], char text[65])
+{
+    static const char digits[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < 32; i++) {
+        text[2 * i] = digits[bytes[i] >> 4];
+        text[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    text[64] = '\0';
+}
+
+int vv_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+varve_status vv_hex_parse(const char *text, uint8_t bytes[32])
+{
+    uint8_t parsed[32];
+
+    if (strlen(text) != 64)
+        goto bad;
+    for (size_t i = 0; i < 32; i++) {
+        const int high = vv_hex_digit(text[2 * i]);
+        const int low = vv_hex_digit(text[2 * i + 1]);
+        if (high < 0 || low < 0)
+            goto bad;
+        parsed[i] = (uint8_t)(high << 4 | low);
+    }
+    memcpy(bytes, parsed, sizeof parsed);
+    return VARVE_OK;
+bad:
+    return vv_fail(VARVE_INVALID, "\"%.70s\" is not 64 hexadecimal digits", text);
 }

@@ -100,4 +100,10 @@ void vv_reader_copy(struct vv_reader *reader, void *out, size_t size); /* zeros 
 /* VARVE_CORRUPT, naming `what`, when bad or when bytes are left over; else VARVE_OK. */
 varve_status vv_reader_done(const struct vv_reader *reader, const char *what);
 
+/* 32 bytes as 64 upper-case hexadecimal characters and a NUL; and back, either case: VARVE_INVALID unless the
+ * text is 64 of them and nothing else. */
+void vv_hex_format(const uint8_t bytes[32], char text[65]);
+varve_status vv_hex_parse(const char *text, uint8_t bytes[32]);
+int vv_hex_digit(char c); /* its value, or a negative number */
+
 #endif

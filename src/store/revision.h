@@ -10,7 +10,7 @@ enum vv_when_kind { VV_WHEN_NONE, VV_WHEN_MOVES, VV_WHEN_TIME, VV_WHEN_AGO };
 /* BASE { "~" [N] | "^" } as parsed. A NAME may turn out a ref or the start of an id. */
 struct vv_revision {
     enum vv_base_kind kind;
-    char name[256];  /* NAME: as written; the ref or hex digits */
+    char name[256];  /* as written, without what follows; "" for ROOT */
     uint8_t hex[32]; /* NAME that could be hex, ROOT: its digits, left-aligned */
     unsigned digits; /* 0: cannot be hex */
     uint64_t number; /* NUMBER */

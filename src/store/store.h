@@ -1,7 +1,8 @@
 /* store.h - an open store: its directory, lock, layout, and who uses it.
  *
- *   .varve/format   "varve", format version, layout: read before anything else is believed
- *   .varve/lock     never unlinked; byte 0: the writer (exclusive); holds its pid and host as text
+ *   .varve/format   "varve 1 journal": read before anything else is believed; published last when a store is made
+ *   .varve/making   there while a store is being made: what lies in the directory then is half-made and may go
+ *   .varve/lock     never unlinked; byte 0: a writer (exclusive) or readers (shared); the writer's pid as text
  *   .varve/code/    bytecode by hash (codepool.h)
  * Laws: one writer process, refused with BUSY by name; the lock is an open-file-description lock, so a killed
  * holder leaves none and a forked child never unlocks (DESIGN 10.6). */
@@ -20,33 +21,56 @@ struct varve_store {
     struct vv_file lock;
     const struct vv_layout *layout;
     struct vv_place *place;
-    struct vv_tracker *tracker;
+    pthread_mutex_t mutex;      /* guards `tracker` */
+    struct vv_tracker *tracker; /* made for the first image: see vv_store_tracker */
     struct vv_pool *pool;
     varve_durability durability;
     bool read_only;
-    unsigned _Atomic sessions, commits; /* open handles; close asserts none in debug, waits for none */
+    unsigned _Atomic sessions; /* begun and not ended */
+    unsigned _Atomic holders;  /* the opener and every session and commit: the last one closes */
     char *path;
 };
 
 /* As varve_store_open, over any vfs; what the door and the tests call. */
 varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
                            varve_store **store);
+/* A store over a place that is open already and becomes the store's, without directory and lock; for tests of what
+ * stands on a layout. On failure the place stays the caller's. */
+varve_status vv_store_new(const struct vv_layout *layout, struct vv_place *place, varve_store **store);
+/* Give up a hold. With the last one the store is closed and its lock is free. */
 void vv_store_close(varve_store *store);
+void vv_store_hold(varve_store *store);
+
+/* As varve_store_check. */
+varve_status vv_store_check(const struct vv_vfs *vfs, const char *path, const varve_check_options *options,
+                            uint64_t *damage);
+void vv_store_stat(varve_store *store, varve_store_info *info);
+/* MISUSE, naming it, when the store was opened to read only. */
+varve_status vv_store_writable(const varve_store *store);
+/* How the store's images learn what was written. Lent until the store is closed. */
+varve_status vv_store_tracker(varve_store *store, struct vv_tracker **tracker);
 
 /* A held commit. The view is made when first asked for. */
 struct varve_commit {
     varve_store *store;
     struct vv_commit_facts facts;
     varve_commit_info info; /* points into facts */
-    pthread_mutex_t mutex;  /* guards `state` */
+    pthread_mutex_t mutex;  /* guards `viewed` and `state` */
     bool viewed;
     struct vv_state state;
+    unsigned _Atomic holders;
 };
 varve_status vv_commit_open_id(varve_store *store, const varve_commit_id *id, varve_commit **commit);
-varve_status vv_commit_new(varve_store *store, struct vv_commit_facts *facts,
-                           varve_commit **commit); /* takes facts */
+/* Takes what `facts` holds; on failure too. */
+varve_status vv_commit_new(varve_store *store, struct vv_commit_facts *facts, varve_commit **commit);
 /* A copy of the commit's state, for the caller to change and release. */
 varve_status vv_commit_state(varve_commit *commit, struct vv_state *state);
-void vv_commit_close(varve_commit *commit);
+void vv_commit_hold(varve_commit *commit);
+void vv_commit_close(varve_commit *commit); /* gives up a hold; NULL is fine */
+/* What the public struct says of these facts, lent from them. */
+void vv_commit_tell(const struct vv_commit_facts *facts, varve_commit_info *info);
+
+bool vv_id_is_zero(const varve_commit_id *id);
+bool vv_id_equal(const varve_commit_id *a, const varve_commit_id *b);
 
 #endif
