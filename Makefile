@@ -3,7 +3,8 @@
 #   make            build what this machine can: the command is build/varve (no engine yet: the store alone)
 #   make demo       set up, build and show: the store first, the engine's part after
 #   make test       set up, build with warnings as errors, run everything; the last line says how many passed
-#   make test-long  the same and the long tests      make test-asan   AddressSanitizer and UBSan
+#   make test-long  the same and the long tests
+#   make test-asan  with AddressSanitizer and UBSan    make test-torture   with tiny segments, tables and caches
 #   make bench      measure against the floor         make bench ARGS=--quick
 #   make install    PREFIX=... DESTDIR=...            make format, make lint, make clean
 #
@@ -45,6 +46,11 @@ test-asan:
 	@$(configure) $(BUILD)-asan test auto -Dtests=enabled -Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false
 	@tools/test.sh $(BUILD)-asan --no-suite long --timeout-multiplier 8 $(ARGS)
 
+test-torture:
+	@$(setup) store tests
+	@$(configure) $(BUILD)-torture test auto -Dtests=enabled -Dwerror=true -Dtorture=true
+	@tools/test.sh $(BUILD)-torture --no-suite long $(ARGS)
+
 bench:
 	@$(setup) store engine modules
 	@$(configure) $(BUILD) build enabled
@@ -63,6 +69,6 @@ lint:
 	@tools/floors.py
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan $(BUILD)-torture
 
-.PHONY: all demo test test-long test-asan bench install format lint clean
+.PHONY: all demo test test-long test-asan test-torture bench install format lint clean

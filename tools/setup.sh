@@ -84,8 +84,10 @@ install_missing() {
     fi
     say "installing$missing"
     log=$(mktemp)
-    # The lists of packages may be absent or stale: a second try with fresh ones, before it counts as failed.
-    if ! run_apt $install >"$log" 2>&1; then
+    # The lists of packages may be absent or stale, and then fresh ones help. For rustc-web they are fetched at
+    # once: it came to Debian 12 as a security update, and a stale list has an older one that would install too.
+    case $missing in *rustc-web*) run_apt apt-get update >"$log" 2>&1 || true ;; esac
+    if ! run_apt $install >>"$log" 2>&1; then
         if ! { run_apt apt-get update && run_apt $install; } >>"$log" 2>&1; then
             tail -n 20 "$log" >&2
             rm -f "$log"
@@ -155,11 +157,6 @@ find_rust() {
 
 # After the packages are in: sets the pair, or ends with what to do.
 use_rust() {
-    find_rust && return 0
-    # Installed from stale lists, Debian's can be too old: once more with fresh ones.
-    if have apt-get && [ "$(id -u)" = 0 ]; then
-        { apt-get update && apt-get install -y --no-install-recommends rustc-web cargo-web; } >&2 || true
-    fi
     find_rust || fail "rustc 1.$rust_least or newer is needed: see https://rustup.rs"
 }
 
