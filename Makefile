@@ -5,6 +5,7 @@
 #   make test       set up, build with warnings as errors, run everything; the last line says how many passed
 #   make test-long  the same and the long tests
 #   make test-asan  with AddressSanitizer and UBSan    make test-torture   with tiny segments, tables and caches
+#   make fuzz       TARGET=revision: libFuzzer, a minute unless ARGS say otherwise
 #   make bench      measure against the floor         make bench ARGS=--quick
 #   make install    PREFIX=... DESTDIR=...            make format, make lint, make clean
 #
@@ -51,6 +52,13 @@ test-torture:
 	@$(configure) $(BUILD)-torture test auto -Dtests=enabled -Dwerror=true -Dtorture=true
 	@tools/test.sh $(BUILD)-torture --no-suite long $(ARGS)
 
+# libFuzzer (clang): make fuzz TARGET=revision ARGS=-max_total_time=600. New inputs stay in the build folder.
+fuzz:
+	@CC=clang $(configure) $(BUILD)-fuzz fuzz auto -Dfuzz=true -Dtests=disabled -Db_lundef=false
+	@$(NINJA) -C $(BUILD)-fuzz fuzz/fuzz_$(TARGET)
+	@mkdir -p $(BUILD)-fuzz/found/$(TARGET)
+	@$(BUILD)-fuzz/fuzz/fuzz_$(TARGET) -max_total_time=60 $(ARGS) $(BUILD)-fuzz/found/$(TARGET) fuzz/corpus/$(TARGET)
+
 bench:
 	@$(setup) store engine modules
 	@$(configure) $(BUILD) build enabled
@@ -69,6 +77,6 @@ lint:
 	@tools/floors.py
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan $(BUILD)-torture
+	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan $(BUILD)-torture $(BUILD)-fuzz
 
-.PHONY: all demo test test-long test-asan test-torture bench install format lint clean
+.PHONY: all demo test test-long test-asan test-torture fuzz bench install format lint clean
