@@ -42,6 +42,17 @@ static inline void vv_put_u64(uint8_t *p, uint64_t value)
         p[i] = (uint8_t)(value >> (8 * i));
 }
 
+/* A difference of two numbers, so that small ones of either sign become small varints; and back. */
+static inline uint64_t vv_zigzag(uint64_t difference)
+{
+    return difference << 1 ^ (0 - (difference >> 63));
+}
+
+static inline uint64_t vv_unzigzag(uint64_t value)
+{
+    return value >> 1 ^ (0 - (value & 1));
+}
+
 /* Bytes that grow. Start with VV_BYTES_NONE; end with vv_bytes_release. */
 struct vv_bytes {
     uint8_t *data;

@@ -15,7 +15,8 @@ enum { VV_FRAME_PAGES = 64, VV_DELTA_WHOLE_ABOVE = 1024 };
 enum vv_page_form { VV_FORM_ZERO = 0, VV_FORM_WHOLE = 1, VV_FORM_RUNS = 2 };
 
 /* Append the runs that turn `base` into `page`; returns how many bytes were appended, or 0 (and nothing
- * appended) when it would be more than `limit`. Equal pages: VARVE: one empty run list, size 1. */
+ * appended) when it would be more than `limit`, or when memory ran out (`out` remembers). Equal pages: the
+ * empty run list, one byte. */
 size_t vv_runs_encode(const uint8_t *base, const uint8_t *page, size_t limit, struct vv_bytes *out);
 /* Apply runs to `page`, which holds the base. VARVE_CORRUPT leaves `page` in any state but never writes outside. */
 varve_status vv_runs_apply(const uint8_t *runs, size_t size, uint8_t page[VV_PAGE_SIZE]);
@@ -31,15 +32,16 @@ struct vv_frame_page {
 /* What a slot says without the payload. */
 struct vv_frame_slot {
     enum vv_page_form form;
-    uint64_t base_locator; /* RUNS only */
+    uint64_t base_locator; /* RUNS only, never 0 there; else 0 */
 };
 
-/* Append a frame of `count` <= 64 pages (in slot order). Self-describing and checksummed as a whole; at most
- * vv_frame_bound(count) bytes. */
+/* Append a frame of 1 to 64 pages (in slot order). Self-describing and checksummed as a whole; at most
+ * vv_frame_bound(count) bytes. On failure `out` is as before. */
 varve_status vv_frame_encode(const struct vv_frame_page *pages, size_t count, struct vv_bytes *out);
 size_t vv_frame_bound(size_t count);
 
-/* How long the frame is that starts in these bytes (at least VV_FRAME_HEADER of them), so that it can be read. */
+/* How long the frame is that starts in these bytes (at least VV_FRAME_HEADER of them), so that it can be read:
+ * never more than vv_frame_bound(64). The answer is checked for sense, not against the checksum. */
 enum { VV_FRAME_HEADER = 32 };
 varve_status vv_frame_size(const uint8_t *header, size_t size, size_t *frame_size);
 
@@ -51,9 +53,15 @@ struct vv_frame {
     uint8_t *payload;
     size_t payload_size;
 };
+#define VV_FRAME_NONE ((struct vv_frame){ .payload = NULL })
+
+/* `bytes` is exactly one frame. On failure `frame` is empty and need not be released. */
 varve_status vv_frame_open(const void *bytes, size_t size, struct vv_frame *frame);
+/* The same without the payload: only `count` and `slots` are filled and vv_frame_page must not be called; for
+ * whoever follows base locators. The checksum is verified all the same. */
+varve_status vv_frame_slots(const void *bytes, size_t size, struct vv_frame *frame);
 void vv_frame_release(struct vv_frame *frame);
-/* `page` holds the base for RUNS (ignored else); becomes the page. */
+/* `page` holds the base for RUNS (ignored else); becomes the page. VARVE_CORRUPT when there is no such slot. */
 varve_status vv_frame_page(const struct vv_frame *frame, size_t slot, uint8_t page[VV_PAGE_SIZE]);
 
 #endif

@@ -47,6 +47,8 @@ void vv_hash_pages(const uint8_t *const *pages, size_t count, uint8_t (*out)[VV_
 
 /* Parents of pairs. A pair of two zero hashes has the zero hash, by definition. */
 void vv_hash_nodes(const uint8_t (*pairs)[2 * VV_HASH_SIZE], size_t count, uint8_t (*out)[VV_HASH_SIZE]);
+/* The same for pairs that lie anywhere; `out` may be the pairs' own memory. */
+void vv_hash_pairs(const uint8_t *const *pairs, size_t count, uint8_t *const *out);
 
 extern const uint8_t vv_hash_zero[VV_HASH_SIZE];
 bool vv_hash_is_zero(const uint8_t hash[VV_HASH_SIZE]);

@@ -16,7 +16,7 @@ struct vv_item {
 };
 
 struct vv_trie {
-    struct vv_node *top;
+    struct vv_top top;
     const struct vv_node_source *source;
 };
 
@@ -38,7 +38,10 @@ varve_status vv_trie_next(const struct vv_trie *trie, const uint8_t *from, struc
 typedef varve_status (*vv_item_diff_fn)(void *context, const struct vv_item *from, const struct vv_item *to);
 varve_status vv_trie_diff(const struct vv_trie *from, const struct vv_trie *to, vv_item_diff_fn each, void *context);
 
+/* As vv_pagetree_save, _unsave and _address. */
 varve_status vv_trie_save(struct vv_trie *trie, vv_node_write_fn write, void *context, uint64_t *address);
+void vv_trie_unsave(struct vv_trie *trie, uint64_t from);
+uint64_t vv_trie_address(const struct vv_trie *trie);
 
 /* Siblings from `key` to the top, and, when the key is absent but another key's leaf stands in its place, that
  * leaf's key and hash: docs/format.md, proofs. */

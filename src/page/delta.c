@@ -1,0 +1,375 @@
+/* delta.c - see delta.h.
+ *
+ * Runs   0x00 alone (equal pages), or runs to the end: varint length >= 1, varint bytes skipped before, bytes.
+ * Frame  header 32: "VFRM", u8 version 1, u8 coding (0 raw, 1 zstd), u16 count, u32 size of the table, u32 size
+ *        of the payload as stored, 16 bytes of checksum: H(RECORD, the first 16 bytes | table | payload);
+ *        table: per slot u8 form; WHOLE: nothing (its size is 4096); RUNS: varint size, varint zigzag of base
+ *        locator minus the one before (0 at first); then the payload: the slots' bytes in order.
+ * The size of the unpacked payload is the sum of the slots' sizes, so nothing that zstd says is trusted. */
+#include "page/delta.h"
+
+#include <zstd.h>
+
+#include "base/alloc.h"
+#include "page/hash.h"
+
+/* Equal bytes shorter than this between two runs are carried along: a run's head costs two or three. */
+enum { RUN_GAP = 4 };
+
+enum { CODING_RAW = 0, CODING_ZSTD = 1, FRAME_VERSION = 1, CHECKSUM_SIZE = 16 };
+enum { SLOT_BOUND = 1 + 2 + 10 };                /* form, size of runs, base locator */
+enum { COMPRESS_FROM = 96, COMPRESS_LEVEL = 1 }; /* below, zstd's own frame eats what it saves */
+
+static const uint8_t frame_magic[4] = { 'V', 'F', 'R', 'M' };
+
+/* ---- Runs ------------------------------------------------------------------------------------- */
+
+static uint64_t load_word(const uint8_t *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+/* Where the first byte at or after `at` lies that differs; the page's end when none does. */
+static size_t next_difference(const uint8_t *base, const uint8_t *page, size_t at)
+{
+    while (at % 8 != 0 && base[at] == page[at])
+        at++;
+    if (at % 8 != 0)
+        return at;
+    while (at % 64 != 0 && load_word(base + at) == load_word(page + at))
+        at += 8;
+    if (at % 64 == 0)
+        while (at < VV_PAGE_SIZE && memcmp(base + at, page + at, 64) == 0)
+            at += 64;
+    while (at < VV_PAGE_SIZE && load_word(base + at) == load_word(page + at))
+        at += 8;
+    while (at < VV_PAGE_SIZE && base[at] == page[at])
+        at++;
+    return at;
+}
+
+/* Where the run that begins at `at` ends: before the first RUN_GAP equal bytes, or the page's equal tail. */
+static size_t run_end(const uint8_t *base, const uint8_t *page, size_t at)
+{
+    size_t end = at + 1; /* behind the last byte that differs */
+
+    for (at++; at < VV_PAGE_SIZE && at - end < RUN_GAP; at++)
+        if (base[at] != page[at])
+            end = at + 1;
+    return end;
+}
+
+static uint8_t *put_varint(uint8_t *at, size_t value)
+{
+    for (; value > 0x7f; value >>= 7)
+        *at++ = (uint8_t)(value | 0x80);
+    *at++ = (uint8_t)value;
+    return at;
+}
+
+size_t vv_runs_encode(const uint8_t *base, const uint8_t *page, size_t limit, struct vv_bytes *out)
+{
+    const size_t start = out->size;
+    size_t end = 0, from = next_difference(base, page, 0);
+
+    if (from == VV_PAGE_SIZE && limit >= 1)
+        vv_bytes_u8(out, 0);
+    while (from < VV_PAGE_SIZE) {
+        uint8_t head[4]; /* both numbers are below 2^14 */
+        const size_t skip = from - end;
+        end = run_end(base, page, from);
+        const size_t head_size = (size_t)(put_varint(put_varint(head, end - from), skip) - head);
+        if (out->size - start + head_size + (end - from) > limit) {
+            out->size = start;
+            return 0;
+        }
+        vv_bytes_put(out, head, head_size);
+        vv_bytes_put(out, page + from, end - from);
+        from = next_difference(base, page, end);
+    }
+    if (out->failed)
+        out->size = start;
+    return out->size - start;
+}
+
+varve_status vv_runs_apply(const uint8_t *runs, size_t size, uint8_t page[VV_PAGE_SIZE])
+{
+    struct vv_reader reader = vv_reader_of(runs, size);
+    size_t at = 0;
+
+    if (size == 1 && runs[0] == 0)
+        return VARVE_OK;
+    if (size == 0)
+        return vv_fail(VARVE_CORRUPT, "runs of a page: there are none, not even the mark of equal pages");
+    while (vv_reader_left(&reader) > 0 && !reader.bad) {
+        const uint64_t length = vv_reader_varint(&reader);
+        const uint64_t skip = vv_reader_varint(&reader);
+        if (length == 0 || skip > VV_PAGE_SIZE - at || length > VV_PAGE_SIZE - at - skip)
+            return vv_fail(VARVE_CORRUPT, "runs of a page: a run leaves the page (at byte %zu of %zu)",
+                           reader.offset, size);
+        at += (size_t)skip;
+        vv_reader_copy(&reader, page + at, (size_t)length);
+        at += (size_t)length;
+    }
+    return vv_reader_done(&reader, "runs of a page");
+}
+
+size_t vv_page_distance(const uint8_t *base, const uint8_t *page)
+{
+    size_t distance = 0;
+
+    for (size_t at = 0; at < VV_PAGE_SIZE; at += 8) {
+        uint64_t mix = load_word(base + at) ^ load_word(page + at);
+        if (mix == 0)
+            continue;
+        mix |= mix >> 4; /* gather each byte's bits in its lowest */
+        mix |= mix >> 2;
+        mix |= mix >> 1;
+        distance += (size_t)__builtin_popcountll(mix & UINT64_C(0x0101010101010101));
+    }
+    return distance;
+}
+
+/* ---- Encoding a frame ------------------------------------------------------------------------- */
+
+size_t vv_frame_bound(size_t count)
+{
+    VV_ASSERT(count <= VV_FRAME_PAGES);
+    return VV_FRAME_HEADER + count * (SLOT_BOUND + VV_PAGE_SIZE);
+}
+
+/* Append one page's slot to the table and its bytes to the payload. */
+static void put_slot(const struct vv_frame_page *page, uint64_t *last_base, struct vv_bytes *table,
+                     struct vv_bytes *payload)
+{
+    size_t size = 0;
+
+    if (vv_page_is_zero(page->bytes)) {
+        vv_bytes_u8(table, VV_FORM_ZERO);
+        return;
+    }
+    if (page->base != NULL) {
+        VV_ASSERT(page->base_locator != 0);
+        size = vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, payload);
+    }
+    if (size == 0) {
+        vv_bytes_u8(table, VV_FORM_WHOLE);
+        vv_bytes_put(payload, page->bytes, VV_PAGE_SIZE);
+        return;
+    }
+    vv_bytes_u8(table, VV_FORM_RUNS);
+    vv_bytes_varint(table, size);
+    vv_bytes_varint(table, vv_zigzag(page->base_locator - *last_base));
+    *last_base = page->base_locator;
+}
+
+/* Append the payload, compressed where that makes it smaller; `coding` says which. */
+static void put_payload(const struct vv_bytes *payload, struct vv_bytes *out, uint8_t *coding)
+{
+    const size_t start = out->size;
+
+    *coding = CODING_RAW;
+    if (payload->size >= COMPRESS_FROM) {
+        uint8_t *room = vv_bytes_extend(out, payload->size - 1); /* so that larger is an error of zstd's */
+        if (room == NULL)
+            return;
+        const size_t size =
+            ZSTD_compress(room, payload->size - 1, payload->data, payload->size, COMPRESS_LEVEL);
+        if (!ZSTD_isError(size)) {
+            out->size = start + size;
+            *coding = CODING_ZSTD;
+            return;
+        }
+        out->size = start;
+    }
+    vv_bytes_put(out, payload->data, payload->size);
+}
+
+static void frame_checksum(const uint8_t *frame, size_t size, uint8_t sum[CHECKSUM_SIZE])
+{
+    struct vv_hasher hasher;
+    uint8_t hash[VV_HASH_SIZE];
+
+    vv_hasher_init(&hasher, VV_HASH_RECORD);
+    vv_hasher_put(&hasher, frame, VV_FRAME_HEADER - CHECKSUM_SIZE);
+    vv_hasher_put(&hasher, frame + VV_FRAME_HEADER, size - VV_FRAME_HEADER);
+    vv_hasher_end(&hasher, hash);
+    memcpy(sum, hash, CHECKSUM_SIZE);
+}
+
+varve_status vv_frame_encode(const struct vv_frame_page *pages, size_t count, struct vv_bytes *out)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_bytes payload = VV_BYTES_NONE;
+    const size_t start = out->size;
+    uint64_t last_base = 0;
+    uint8_t coding = CODING_RAW;
+
+    VV_ASSERT(count >= 1 && count <= VV_FRAME_PAGES);
+    vv_bytes_zero(out, VV_FRAME_HEADER);
+    for (size_t i = 0; i < count; i++)
+        put_slot(&pages[i], &last_base, out, &payload);
+    TRY(vv_bytes_done(&payload));
+    const size_t table_end = out->size;
+    put_payload(&payload, out, &coding);
+    TRY(vv_bytes_done(out));
+
+    uint8_t *header = out->data + start;
+    memcpy(header, frame_magic, sizeof frame_magic);
+    header[4] = FRAME_VERSION;
+    header[5] = coding;
+    vv_put_u16(header + 6, (uint16_t)count);
+    vv_put_u32(header + 8, (uint32_t)(table_end - start - VV_FRAME_HEADER));
+    vv_put_u32(header + 12, (uint32_t)(out->size - table_end));
+    frame_checksum(header, out->size - start, header + 16);
+    VV_ASSERT(out->size - start <= vv_frame_bound(count));
+out:
+    if (rc != VARVE_OK)
+        out->size = start;
+    vv_bytes_release(&payload);
+    return rc;
+}
+
+/* ---- Decoding a frame ------------------------------------------------------------------------- */
+
+/* What a header says, checked for sense. */
+struct frame_shape {
+    uint8_t coding;
+    size_t count, table_size, stored_size;
+};
+
+static varve_status read_header(const uint8_t *header, size_t size, struct frame_shape *shape)
+{
+    if (size < VV_FRAME_HEADER || memcmp(header, frame_magic, sizeof frame_magic) != 0)
+        return vv_fail(VARVE_CORRUPT, "frame: no frame begins here");
+    if (header[4] != FRAME_VERSION)
+        return vv_fail(VARVE_NEWER, "frame: version %u; this program reads version %d", header[4],
+                       FRAME_VERSION);
+    shape->coding = header[5];
+    shape->count = vv_get_u16(header + 6);
+    shape->table_size = vv_get_u32(header + 8);
+    shape->stored_size = vv_get_u32(header + 12);
+    if (shape->coding > CODING_ZSTD || shape->count < 1 || shape->count > VV_FRAME_PAGES ||
+        shape->table_size < shape->count || shape->table_size > shape->count * SLOT_BOUND ||
+        shape->stored_size > shape->count * VV_PAGE_SIZE)
+        return vv_fail(VARVE_CORRUPT, "frame: its header holds a number that cannot be");
+    return VARVE_OK;
+}
+
+varve_status vv_frame_size(const uint8_t *header, size_t size, size_t *frame_size)
+{
+    struct frame_shape shape = { 0 };
+    const varve_status rc = read_header(header, size, &shape);
+
+    *frame_size = rc == VARVE_OK ? VV_FRAME_HEADER + shape.table_size + shape.stored_size : 0;
+    return rc;
+}
+
+static varve_status read_table(const uint8_t *table, const struct frame_shape *shape, struct vv_frame *frame)
+{
+    struct vv_reader reader = vv_reader_of(table, shape->table_size);
+    uint64_t base = 0;
+
+    for (size_t i = 0; i < shape->count; i++) {
+        struct vv_frame_slot *slot = &frame->slots[i];
+        const uint8_t form = vv_reader_u8(&reader);
+        uint64_t size = form == VV_FORM_WHOLE ? VV_PAGE_SIZE : 0;
+
+        if (form > VV_FORM_RUNS)
+            return vv_fail(VARVE_CORRUPT, "frame: slot %zu has the unknown form %u", i, form);
+        slot->form = (enum vv_page_form)form;
+        if (form == VV_FORM_RUNS) {
+            size = vv_reader_varint(&reader);
+            base += vv_unzigzag(vv_reader_varint(&reader));
+            slot->base_locator = base;
+            if (size == 0 || size > VV_DELTA_WHOLE_ABOVE || base == 0)
+                return vv_fail(VARVE_CORRUPT, "frame: slot %zu holds a number that cannot be", i);
+        }
+        frame->offsets[i] = (uint32_t)frame->payload_size;
+        frame->sizes[i] = (uint32_t)size;
+        frame->payload_size += (size_t)size;
+    }
+    return vv_reader_done(&reader, "frame: slot table");
+}
+
+static varve_status unpack(const uint8_t *stored, const struct frame_shape *shape, struct vv_frame *frame)
+{
+    const size_t size = frame->payload_size;
+    const varve_status rc = vv_alloc(&frame->payload, size, 1);
+
+    if (rc != VARVE_OK)
+        return rc;
+    if (shape->coding == CODING_RAW) {
+        if (shape->stored_size != size)
+            return vv_fail(VARVE_CORRUPT, "frame: its slots want %zu bytes and it has %zu", size,
+                           shape->stored_size);
+        if (size > 0)
+            memcpy(frame->payload, stored, size);
+        return VARVE_OK;
+    }
+    const size_t got = ZSTD_decompress(frame->payload, size, stored, shape->stored_size);
+    if (ZSTD_isError(got))
+        return vv_fail(VARVE_CORRUPT, "frame: does not unpack: %s", ZSTD_getErrorName(got));
+    if (got != size)
+        return vv_fail(VARVE_CORRUPT, "frame: its slots want %zu bytes and it unpacks to %zu", size, got);
+    return VARVE_OK;
+}
+
+static varve_status open_frame(const uint8_t *bytes, size_t size, bool with_payload, struct vv_frame *frame)
+{
+    varve_status rc = VARVE_OK;
+    struct frame_shape shape = { 0 };
+    uint8_t sum[CHECKSUM_SIZE];
+
+    *frame = VV_FRAME_NONE;
+    TRY(read_header(bytes, size, &shape));
+    if (size != VV_FRAME_HEADER + shape.table_size + shape.stored_size)
+        TRY(vv_fail(VARVE_CORRUPT, "frame: %zu bytes are not its size", size));
+    frame_checksum(bytes, size, sum);
+    if (memcmp(sum, bytes + 16, sizeof sum) != 0)
+        TRY(vv_fail(VARVE_CORRUPT, "frame: its checksum does not fit its bytes"));
+    TRY(read_table(bytes + VV_FRAME_HEADER, &shape, frame));
+    frame->count = shape.count;
+    if (with_payload)
+        TRY(unpack(bytes + VV_FRAME_HEADER + shape.table_size, &shape, frame));
+out:
+    if (rc != VARVE_OK)
+        vv_frame_release(frame);
+    return rc;
+}
+
+varve_status vv_frame_open(const void *bytes, size_t size, struct vv_frame *frame)
+{
+    return open_frame(bytes, size, true, frame);
+}
+
+varve_status vv_frame_slots(const void *bytes, size_t size, struct vv_frame *frame)
+{
+    return open_frame(bytes, size, false, frame);
+}
+
+void vv_frame_release(struct vv_frame *frame)
+{
+    vv_free(frame->payload);
+    *frame = VV_FRAME_NONE;
+}
+
+varve_status vv_frame_page(const struct vv_frame *frame, size_t slot, uint8_t page[VV_PAGE_SIZE])
+{
+    if (slot >= frame->count)
+        return vv_fail(VARVE_CORRUPT, "frame: slot %zu of %zu is asked for", slot, frame->count);
+    VV_ASSERT(frame->payload != NULL);
+    switch (frame->slots[slot].form) {
+    case VV_FORM_ZERO:
+        memset(page, 0, VV_PAGE_SIZE);
+        return VARVE_OK;
+    case VV_FORM_WHOLE:
+        memcpy(page, frame->payload + frame->offsets[slot], VV_PAGE_SIZE);
+        return VARVE_OK;
+    case VV_FORM_RUNS:
+        return vv_runs_apply(frame->payload + frame->offsets[slot], frame->sizes[slot], page);
+    }
+    return vv_fail(VARVE_CORRUPT, "frame: slot %zu has an unknown form", slot);
+}
