@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""floors.py - check that the house stands on its floors, and that the tree holds nothing foreign.
+"""floors.py [ROOT] - check that the house stands on its floors, and that the tree holds nothing foreign.
 
 The order of dependency is written once, in the lists of src/**/meson.build. A file may include its own header,
 headers of floors below, and on its own floor those of files listed above it. A header without a .c of its own
@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), ".."))
 SRC = os.path.join(ROOT, "src")
 FLOORS = {"base": 0, "page": 1, "store": 2, "vm": 3, "varve.c": 4, "cli": 5, "tools": 5}
 USERS = ("cli", "tools")  # they include varve.h and their own, and may use the system as they like
