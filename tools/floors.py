@@ -138,8 +138,9 @@ def check_calls(house, name):
     for words, why, allowed in RULES:
         if name in allowed:
             continue
-        # A member's call (table->open) and a declaration of one ((*open)(...)) are the vfs at work.
-        pattern = re.compile(r"(?<![\w.>])(%s)\s*\(" % "|".join(words))
+        # A member's call (table->open) and a declaration of one ((*open)(...)) are the vfs at work; a call whose
+        # first argument is `context` goes to a callback.
+        pattern = re.compile(r"(?<![\w.>])(%s)\s*\((?!context\b)" % "|".join(words))
         for number, line in enumerate(house.text[name].split("\n"), 1):
             for call in pattern.findall(line):
                 problem(os.path.join(SRC, name), number, "%s(): %s" % (call, why))
@@ -160,8 +161,10 @@ def check_foreign():
     except (OSError, subprocess.CalledProcessError):
         return  # not a checkout: nothing is tracked
     home = os.path.expanduser("~").rstrip("/")
-    paths = [re.escape(path.encode()) + rb"(?![\w.-])" for path in (ROOT, home) if path.count("/") >= 1 and path != "/"]
-    paths += [rb"(?<![\w.)}])/work/\w", rb"(?<![\w.)}])/(?:home|Users)/\w+/"]
+    # A path begins where no word and no closing bracket ends: page/root and <scratch>/work are none.
+    begin, end = rb"(?<![\w.)}>\]])", rb"(?![\w.-])"
+    paths = [begin + re.escape(path.encode()) + end for path in (ROOT, home) if len(path) > 1]
+    paths += [begin + rb"/work/\w", begin + rb"/(?:home|Users)/\w+/"]
     pattern = re.compile(b"|".join(paths))
     for name in tracked.decode().split("\0"):
         path = os.path.join(ROOT, name)
