@@ -776,6 +776,8 @@ static varve_status finish(struct vv_image *image)
 
     VV_ASSERT(image->armed);
     image_check(image);
+    if (vv_tracker_inherited(image->tracker))
+        return vv_fail(VARVE_MISUSE, "this process is a forked child: it has no image of its parent's");
     if (!image->torn)
         return VARVE_OK;
     if (image->back_size < image->size)

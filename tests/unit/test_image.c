@@ -4,9 +4,14 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "page/image.h"
@@ -23,6 +28,18 @@ static unsigned scale(void)
     const char *text = getenv("VARVE_TEST_SCALE");
     const unsigned long value = text != NULL ? strtoul(text, NULL, 10) : 1;
     return value == 0 ? 1 : (unsigned)value;
+}
+
+/* A tracker on this rung; false, and said, where the kernel or container has no such rung. */
+static bool tracker_on(enum vv_dirty_rung rung, struct vv_tracker **tracker)
+{
+    const varve_status rc = vv_tracker_new(rung, tracker);
+
+    if (rc == VARVE_UNSUPPORTED)
+        print_message("SKIPPED on rung %s: %s\n", vv_dirty_rung_name(rung), vv_words());
+    else
+        assert_int_equal(rc, VARVE_OK);
+    return rc == VARVE_OK;
 }
 
 struct random {
@@ -297,46 +314,766 @@ out:
     return rc;
 }
 
-static void random_nests_are_as_the_model_on(enum vv_dirty_rung rung, uint64_t seed, unsigned steps)
+static void random_nests_are_as_the_model_on_every_rung(void **state)
+{
+    const unsigned steps = 1500, seeds = 5 * scale();
+    struct vv_tracker *tracker = NULL;
+
+    (void)state;
+    for (int r = 0; r < RUNG_COUNT; r++) {
+        if (!tracker_on(all_rungs[r], &tracker))
+            continue;
+        for (uint64_t seed = 1; seed <= seeds; seed++) {
+            struct model *model = model_new(tracker, 8 + seed % 40, seed);
+            for (unsigned i = 0; i < steps; i++) {
+                assert_int_equal(step(model), VARVE_OK);
+                assert_as_model(model);
+                if (i % 7 == 0)
+                    assert_changes(model);
+                if (i % 5 == 0 && model->depth > 0)
+                    assert_changed_since(model, 1 + (uint32_t)below(&model->random, model->depth));
+                if (i % 64 == 0)
+                    assert_int_equal(vv_image_audit(model->image), VARVE_OK);
+            }
+            printf("savepoints on rung %s, seed %llu: %u steps, 0 differences\n",
+                   vv_dirty_rung_name(all_rungs[r]), (unsigned long long)seed, steps);
+            model_free(model);
+        }
+        vv_tracker_free(tracker);
+    }
+}
+
+/* ---- A million writes ------------------------------------------------------------------------------- */
+
+enum { BIG_PAGES = 1024, BIG_MOST = 1280 };
+
+struct big {
+    struct vv_image *image;
+    uint8_t *now, *base, *then; /* the model: now, at the last commit, at the savepoint */
+    uint64_t pages, base_pages, then_pages;
+    uint64_t writes, growths, forks, reads, rollbacks, commits, named, missed, extra;
+    struct random random;
+};
+
+static varve_status read_big(void *context, uint64_t index, uint8_t page[VV_PAGE_SIZE])
+{
+    const struct big *big = context;
+
+    memcpy(page, big->base + index * PAGE, PAGE);
+    return VARVE_OK;
+}
+
+static void big_new(struct big *big, struct vv_tracker *tracker, uint64_t seed)
+{
+    const struct vv_image_config config = { .reserve = (uint64_t)BIG_MOST * PAGE };
+
+    *big = (struct big){ .pages = BIG_PAGES, .base_pages = BIG_PAGES, .random = { .state = seed } };
+    big->now = calloc(BIG_MOST, PAGE);
+    big->base = calloc(BIG_MOST, PAGE);
+    big->then = calloc(BIG_MOST, PAGE);
+    assert_true(big->now != NULL && big->base != NULL && big->then != NULL);
+    for (uint64_t page = 0; page < BIG_PAGES / 2; page++)
+        memset(big->base + page * PAGE, (int)page | 1, PAGE);
+    memcpy(big->now, big->base, (size_t)BIG_MOST * PAGE);
+    assert_int_equal(vv_image_new(tracker, &config, &big->image), VARVE_OK);
+    assert_int_equal(vv_image_set_size(big->image, (uint64_t)BIG_PAGES * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_fill(big->image, 0, big->base, BIG_PAGES / 2), VARVE_OK);
+    assert_int_equal(vv_image_arm(big->image, read_big, big), VARVE_OK);
+}
+
+static void big_free(struct big *big)
+{
+    vv_image_free(big->image);
+    free(big->now);
+    free(big->base);
+    free(big->then);
+}
+
+static void big_write(struct big *big)
+{
+    struct random *random = &big->random;
+    uint8_t *bytes = vv_image_bytes(big->image);
+
+    for (unsigned i = 0; i < 2600; i++) {
+        const uint64_t value = draw(random),
+                       page = below(random, 4) == 0 ? below(random, big->pages) : (value >> 7) % 97;
+        const uint64_t offset = page * PAGE + below(random, PAGE);
+        switch (below(random, 16)) {
+        case 0: /* a host function: a run of bytes */
+            memset(bytes + page * PAGE, (int)value, PAGE);
+            memset(big->now + page * PAGE, (int)value, PAGE);
+            break;
+        case 1: /* what is there already */
+            ((volatile uint8_t *)bytes)[offset] = big->now[offset];
+            break;
+        case 2:
+            big->missed += bytes[offset] != big->now[offset];
+            big->reads++;
+            continue;
+        default:
+            bytes[offset] = big->now[offset] = (uint8_t)value;
+        }
+        big->writes++;
+    }
+}
+
+/* The child has no image, and its answer is an error; it may even free the handle. */
+static void big_fork(struct big *big)
+{
+    unsigned char resident;
+    int status = 0;
+    const pid_t child = fork();
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        const struct vv_image_change *changes;
+        size_t count;
+        const bool gone = mincore(vv_image_bytes(big->image), PAGE, &resident) != 0 && errno == ENOMEM;
+        const bool refused = vv_image_changes(big->image, &changes, &count) == VARVE_MISUSE;
+        vv_image_free(big->image);
+        _exit(gone && refused ? 0 : 1);
+    }
+    big_write(big);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    big->forks++;
+}
+
+static void big_judge(struct big *big)
+{
+    const struct vv_image_change *changes = NULL;
+    size_t count = 0, next = 0;
+
+    assert_int_equal(vv_image_changes(big->image, &changes, &count), VARVE_OK);
+    for (uint64_t page = 0; page < big->pages; page++) {
+        const bool differs = memcmp(big->now + page * PAGE, big->base + page * PAGE, PAGE) != 0;
+        const bool named = next < count && changes[next].index == page;
+        big->missed += differs && !named;
+        big->extra += named && !differs;
+        next += named;
+    }
+    big->extra += count - next;
+    big->named += count;
+    big->missed += memcmp(vv_image_bytes(big->image), big->now, big->pages * PAGE) != 0;
+}
+
+static void big_round(struct big *big, unsigned round)
+{
+    const uint64_t more = below(&big->random, 12);
+
+    if (round % 3 == 0)
+        vv_image_enter(big->image);
+    assert_int_equal(vv_image_settle(big->image, 1), VARVE_OK);
+    memcpy(big->then, big->now, (size_t)BIG_MOST * PAGE);
+    big->then_pages = big->pages;
+    if (round % 4 == 1 && big->pages + more <= BIG_MOST) {
+        assert_int_equal(vv_image_grow(big->image, (big->pages + more) * PAGE), VARVE_OK);
+        big->pages += more;
+        big->growths++;
+    }
+    big_write(big);
+    if (round % 16 == 5)
+        big_fork(big);
+    if (round % 8 == 3) {
+        assert_int_equal(vv_image_rollback(big->image, 1), VARVE_OK);
+        memcpy(big->now, big->then, (size_t)BIG_MOST * PAGE);
+        big->pages = big->then_pages;
+        big->rollbacks++;
+    } else {
+        assert_int_equal(vv_image_release(big->image, 1), VARVE_OK);
+    }
+    if (round % 2 == 0)
+        big_judge(big);
+    if (round % 8 == 6) {
+        memcpy(big->base, big->now, (size_t)BIG_MOST * PAGE);
+        big->base_pages = big->pages;
+        assert_int_equal(vv_image_rebase(big->image, read_big, big, 100 * PAGE), VARVE_OK);
+        big->commits++;
+    }
+    if (round % 64 == 63) { /* else it is full soon */
+        assert_int_equal(vv_image_reset(big->image), VARVE_OK);
+        memcpy(big->now, big->base, (size_t)BIG_MOST * PAGE);
+        big->pages = big->base_pages;
+    }
+}
+
+static void a_million_writes_are_all_seen_on_every_rung(void **state)
+{
+    const unsigned rounds = 420 * scale();
+    struct vv_tracker *tracker = NULL;
+    struct big big;
+
+    (void)state;
+    for (int r = 0; r < RUNG_COUNT; r++) {
+        if (!tracker_on(all_rungs[r], &tracker))
+            continue;
+        big_new(&big, tracker, 20261121);
+        for (unsigned round = 0; round < rounds; round++)
+            big_round(&big, round);
+        printf("rung %s, seed 20261121: %llu writes, %llu growths, %llu forks, %llu reads, %llu rollbacks, "
+               "%llu commits; %llu pages named, %llu missed, %llu extra\n",
+               vv_dirty_rung_name(all_rungs[r]), (unsigned long long)big.writes,
+               (unsigned long long)big.growths, (unsigned long long)big.forks, (unsigned long long)big.reads,
+               (unsigned long long)big.rollbacks, (unsigned long long)big.commits,
+               (unsigned long long)big.named, (unsigned long long)big.missed, (unsigned long long)big.extra);
+        assert_true(big.writes >= 1000000);
+        assert_int_equal(big.missed, 0);
+        assert_int_equal(big.extra, 0);
+        big_free(&big);
+        vv_tracker_free(tracker);
+    }
+}
+
+/* ---- The laws, one by one --------------------------------------------------------------------------- */
+
+static struct vv_tracker *best;
+
+static int make_best(void **state)
+{
+    (void)state;
+    return vv_tracker_new(VV_DIRTY_BEST, &best) == VARVE_OK ? 0 : -1;
+}
+
+static int free_best(void **state)
+{
+    (void)state;
+    vv_tracker_free(best);
+    return 0;
+}
+
+static void put_byte(struct model *model, uint64_t page, uint8_t byte)
+{
+    put(model, page * PAGE + 9, &byte, 1);
+}
+
+/* (I4) Savepoint, call, commit: no page is copied, and of the base exactly the changed pages are read. On failure
+ * exactly those are read to be put back. */
+static void a_one_call_session_copies_no_page(void **state)
 {
     struct vv_tracker *tracker = NULL;
 
-    assert_int_equal(vv_tracker_new(rung, &tracker), VARVE_OK);
-    struct model *model = model_new(tracker, 8 + seed % 40, seed);
-    for (unsigned i = 0; i < steps; i++) {
-        assert_int_equal(step(model), VARVE_OK);
-        assert_as_model(model);
-        if (i % 7 == 0)
-            assert_changes(model);
-        if (i % 5 == 0 && model->depth > 0)
-            assert_changed_since(model, 1 + (uint32_t)below(&model->random, model->depth));
-        if (i % 64 == 0)
-            assert_int_equal(vv_image_audit(model->image), VARVE_OK);
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    for (int fails = 0; fails < 2; fails++) {
+        struct model *model = model_new(tracker, 60, 3);
+        const uint64_t filled = vv_image_private_bytes(model->image);
+        assert_int_equal(filled, 40 * PAGE);
+        savepoint(model);
+        assert_int_equal(settle(model), VARVE_OK);
+        for (uint64_t page = 0; page < 10; page++)
+            put_byte(model, page, 0xee);
+        if (fails) {
+            assert_int_equal(roll_back(model, 1), VARVE_OK);
+            assert_as_model(model);
+            assert_int_equal(model->base_reads, 10);
+        } else {
+            assert_int_equal(release(model, 1), VARVE_OK);
+            assert_int_equal(vv_image_private_bytes(model->image), filled);
+            assert_int_equal(model->base_reads, 0);
+        }
+        assert_changes(model);
+        assert_int_equal(model->base_reads, 10);
+        model_free(model);
     }
+    vv_tracker_free(tracker);
+}
+
+/* After a commit within the budget the next one reads no base; beyond it memory falls to the budget. */
+static void a_chained_session_reads_no_base_within_its_budget(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+    const struct vv_image_change *changes = NULL;
+    size_t count = 0;
+
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    struct model *model = model_new(tracker, 60, 4);
+    for (int round = 0; round < 5; round++) {
+        model->base_reads = 0;
+        for (uint64_t page = 20; page < 30; page++)
+            put_byte(model, page, (uint8_t)(0xa0 + round));
+        assert_changes(model);
+        assert_int_equal(model->base_reads, round == 0 ? 10 : 0);
+        copy_moment(&model->base, &model->now);
+        assert_int_equal(vv_image_rebase(model->image, read_base, model, 10 * PAGE), VARVE_OK);
+        assert_changes(model);
+    }
+    /* Other pages push the old ones out. */
+    for (uint64_t page = 40; page < 48; page++)
+        put_byte(model, page, 1);
+    assert_int_equal(vv_image_changes(model->image, &changes, &count), VARVE_OK);
+    assert_int_equal(count, 8);
+    copy_moment(&model->base, &model->now);
+    assert_int_equal(vv_image_rebase(model->image, read_base, model, 10 * PAGE), VARVE_OK);
+    model->base_reads = 0;
+    put_byte(model, 20, 2);
+    put_byte(model, 40, 2);
+    assert_changes(model);
+    assert_int_equal(model->base_reads, 1); /* page 20 */
     model_free(model);
     vv_tracker_free(tracker);
 }
 
-static void random_nests_are_as_the_model_on_every_rung(void **state)
+static void a_large_commit_gives_its_memory_back(void **state)
 {
-    const unsigned steps = 1500, seeds = 5 * scale();
+    enum { PAGES = 4000 };
+    const struct vv_image_config config = { .reserve = (uint64_t)PAGES * PAGE };
+    const struct vv_image_change *changes = NULL;
+    struct big big = { .base = calloc(PAGES, PAGE) };
+    size_t count = 0;
+
+    (void)state;
+    assert_non_null(big.base);
+    assert_int_equal(vv_image_new(best, &config, &big.image), VARVE_OK);
+    assert_int_equal(vv_image_set_size(big.image, (uint64_t)PAGES * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_arm(big.image, read_big, &big), VARVE_OK);
+    assert_int_equal(vv_image_settle(big.image, 1), VARVE_OK);
+    memset(vv_image_bytes(big.image), 7, (size_t)PAGES * PAGE);
+    assert_int_equal(vv_image_settle(big.image, 2), VARVE_OK); /* every page is shadowed */
+    memset(vv_image_bytes(big.image), 8, (size_t)PAGES * PAGE);
+    assert_int_equal(vv_image_release(big.image, 1), VARVE_OK);
+    assert_int_equal(vv_image_changes(big.image, &changes, &count), VARVE_OK);
+    assert_int_equal(count, PAGES);
+    memset(big.base, 8, (size_t)PAGES * PAGE);
+    assert_int_equal(vv_image_rebase(big.image, read_big, &big, 100 * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_audit(big.image), VARVE_OK);
+    if (vv_tracker_rung(best) == VV_DIRTY_ARMED)
+        assert_true(vv_image_private_bytes(big.image) <= (PAGES + 128) * (uint64_t)PAGE);
+    vv_image_free(big.image);
+    free(big.base);
+}
+
+/* What an inner savepoint kept is needed by the outer one, also when that was never settled itself. */
+static void release_keeps_what_an_unsettled_savepoint_needs(void **state)
+{
+    (void)state;
+    struct model *model = model_new(best, 20, 5);
+    savepoint(model);
+    savepoint(model);
+    savepoint(model);
+    assert_int_equal(settle(model), VARVE_OK); /* depth 3 alone */
+    put_byte(model, 3, 1);
+    assert_int_equal(grow(model), VARVE_OK);
+    assert_int_equal(release(model, 3), VARVE_OK);
+    assert_int_equal(settle(model), VARVE_OK);
+    put_byte(model, 4, 1);
+    assert_int_equal(release(model, 2), VARVE_OK);
+    put_byte(model, 5, 1);
+    assert_changed_since(model, 1);
+    assert_int_equal(roll_back(model, 1), VARVE_OK);
+    assert_as_model(model);
+    assert_changes(model);
+    model_free(model);
+}
+
+/* A page written between vv_image_changes and vv_image_rebase is not in that commit: the next one has it. */
+static void what_is_written_after_the_look_is_in_the_next_commit(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    for (int entered = 0; entered < 2; entered++) {
+        struct model *model = model_new(tracker, 20, 6);
+        if (entered)
+            vv_image_enter(model->image);
+        put_byte(model, 3, 1);
+        put_byte(model, 4, 1);
+        assert_changes(model);
+        copy_moment(&model->base, &model->now);
+        put_byte(model, 3, 2); /* in the change list */
+        put_byte(model, 9, 2); /* not in it */
+        assert_int_equal(vv_image_rebase(model->image, read_base, model, UINT64_MAX), VARVE_OK);
+        assert_changes(model);
+        assert_int_equal(vv_image_reset(model->image), VARVE_OK);
+        copy_moment(&model->now, &model->base);
+        assert_as_model(model);
+        model_free(model);
+    }
+    vv_tracker_free(tracker);
+}
+
+static void growth_has_its_limits(void **state)
+{
+    const struct vv_image_config config = { .reserve = 64 * PAGE, .limit = 32 * PAGE + 100 };
+    struct model model = { .depth = 0 };
+    struct vv_image *image = NULL, *other = NULL;
+
+    (void)state;
+    assert_int_equal(vv_image_new(best, &config, &image), VARVE_OK);
+    assert_int_equal(vv_image_limit(image), 32 * PAGE);
+    assert_int_equal(vv_image_reserve(image), 64 * PAGE);
+    assert_int_equal(vv_image_set_size(image, 33 * PAGE), VARVE_LIMIT);
+    assert_int_equal(vv_image_set_size(image, 16 * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_set_size(image, 8 * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_arm(image, read_base, &model), VARVE_OK);
+    assert_int_equal(vv_image_base_size(image), 8 * PAGE);
+    assert_int_equal(vv_image_grow(image, 33 * PAGE), VARVE_LIMIT);
+    assert_int_equal(vv_image_grow(image, 9 * PAGE + 1), VARVE_MISUSE);
+    assert_int_equal(vv_image_grow(image, 7 * PAGE), VARVE_MISUSE);
+    assert_int_equal(vv_image_grow(image, 8 * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_grow(image, 32 * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_size(image), 32 * PAGE);
+    assert_int_equal(vv_image_base_size(image), 8 * PAGE);
+    /* Where something is, nothing else is mapped; where nothing is, it is mapped exactly there. */
+    struct vv_image_config at = { .reserve = 64 * PAGE, .guard = PAGE, .address = vv_image_bytes(image) };
+    assert_int_equal(vv_image_new(best, &at, &other), VARVE_HOST_LIMIT);
+    assert_null(other);
+    vv_image_free(image);
+    assert_int_equal(vv_image_new(best, &at, &other), VARVE_OK);
+    assert_ptr_equal(vv_image_bytes(other), at.address);
+    vv_image_free(other);
+    at = (struct vv_image_config){ .reserve = UINT64_C(1) << 46 };
+    assert_int_equal(vv_image_new(best, &at, &other), VARVE_LIMIT);
+}
+
+/* Bytes beyond the length cannot be touched, neither before growth nor after it was undone. */
+static void beyond_the_length_there_is_nothing(void **state)
+{
+    (void)state;
+    struct model *model = model_new(best, 20, 8);
+    for (int round = 0; round < 2; round++) {
+        int status = 0;
+        uint8_t *beyond = vv_image_bytes(model->image) + 20 * PAGE;
+        unsigned char resident[4];
+        assert_int_equal(mincore(beyond, 4 * PAGE, resident), 0);
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(resident[i] & 1, 0);
+        assert_int_equal(write(-1, beyond, 0), -1);
+        int ends[2];
+        assert_int_equal(pipe(ends), 0);
+        assert_int_equal(write(ends[1], beyond, 1), -1); /* the kernel looks for us, without a signal */
+        assert_int_equal(errno, EFAULT);
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        savepoint(model);
+        assert_int_equal(settle(model), VARVE_OK);
+        assert_int_equal(vv_image_grow(model->image, 24 * PAGE), VARVE_OK);
+        model->now.size = 24 * PAGE;
+        put_byte(model, 23, 5);
+        assert_as_model(model);
+        assert_int_equal(roll_back(model, 1), VARVE_OK);
+        assert_as_model(model);
+        (void)status;
+    }
+    model_free(model);
+}
+
+/* ---- Threads ---------------------------------------------------------------------------------------- */
+
+struct turn {
+    struct model *model;
+    void (*work)(struct model *model);
+};
+
+static void *take_turn(void *context)
+{
+    const struct turn *turn = context;
+
+    turn->work(turn->model);
+    return NULL;
+}
+
+static void on_another_thread(struct model *model, void (*work)(struct model *model))
+{
+    struct turn turn = { .model = model, .work = work };
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, take_turn, &turn), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+static void enter_and_write(struct model *model)
+{
+    vv_image_enter(model->image);
+    for (uint64_t page = 2; page < 7; page++)
+        put_byte(model, page, (uint8_t)draw(&model->random));
+}
+
+static void write_as_a_stranger(struct model *model)
+{
+    for (uint64_t page = 5; page < 9; page++)
+        put_byte(model, page, (uint8_t)draw(&model->random));
+}
+
+static void steps_on_a_thread(struct model *model)
+{
+    vv_image_enter(model->image);
+    for (int i = 0; i < 10; i++) {
+        if (step(model) != VARVE_OK)
+            model->now.size = UINT64_MAX; /* said on the main thread */
+    }
+}
+
+/* This thread looks, another writes and does not look, this one looks again: its own faults say nothing. */
+static void a_thread_sees_what_another_wrote(void **state)
+{
+    struct vv_tracker *tracker = NULL;
 
     (void)state;
     for (int r = 0; r < RUNG_COUNT; r++) {
-        for (uint64_t seed = 1; seed <= seeds; seed++) {
-            printf("savepoints, rung %s, seed %llu\n", vv_dirty_rung_name(all_rungs[r]),
-                   (unsigned long long)seed);
-            random_nests_are_as_the_model_on(all_rungs[r], seed, steps);
+        if (!tracker_on(all_rungs[r], &tracker))
+            continue;
+        struct model *model = model_new(tracker, 20, 11);
+        for (int round = 0; round < 30; round++) {
+            vv_image_enter(model->image);
+            savepoint(model);
+            assert_int_equal(settle(model), VARVE_OK);
+            on_another_thread(model, enter_and_write);
+            vv_image_enter(model->image);
+            assert_changed_since(model, 1);
+            if (round % 2 == 0)
+                assert_int_equal(roll_back(model, 1), VARVE_OK);
+            else
+                assert_int_equal(release(model, 1), VARVE_OK);
+            assert_as_model(model);
+            assert_changes(model);
         }
-        printf("savepoints, rung %s: %u steps, 0 differences\n", vv_dirty_rung_name(all_rungs[r]),
-               steps * seeds);
+        for (int turn = 0; turn < 60; turn++) {
+            on_another_thread(model, steps_on_a_thread);
+            assert_as_model(model);
+            assert_changes(model);
+        }
+        model_free(model);
+        vv_tracker_free(tracker);
     }
+}
+
+/* Whoever holds an exposed image's address writes when it likes, and never enters. */
+static void an_exposed_image_hides_no_write(void **state)
+{
+    (void)state;
+    struct model *model = model_new(best, 20, 12);
+    vv_image_expose(model->image);
+    assert_true(vv_image_exposed(model->image));
+    for (int round = 0; round < 20; round++) {
+        vv_image_enter(model->image);
+        savepoint(model);
+        assert_int_equal(settle(model), VARVE_OK);
+        on_another_thread(model, write_as_a_stranger);
+        assert_changed_since(model, 1);
+        assert_int_equal(round % 2 == 0 ? roll_back(model, 1) : release(model, 1), VARVE_OK);
+        assert_as_model(model);
+        assert_changes(model);
+    }
+    model_free(model);
+}
+
+/* ---- Failures --------------------------------------------------------------------------------------- */
+
+/* The same story with the nth allocation failing, for every n: the call says so, the bytes are as they were or as
+ * they should be, and the same call succeeds the second time. `rebase` and `new` are for the end and start. */
+static void tell_the_story(struct vv_tracker *tracker, unsigned nth, bool *failed)
+{
+    const struct vv_image_change *changes = NULL;
+    size_t count = 0;
+    varve_status rc = VARVE_OK;
+
+#define TWICE(call)                      \
+    do {                                 \
+        rc = (call);                     \
+        if (rc == VARVE_MEMORY) {        \
+            assert_true(!*failed);       \
+            *failed = vv_alloc_disarm(); \
+            assert_true(*failed);        \
+            rc = (call);                 \
+        }                                \
+        assert_int_equal(rc, VARVE_OK);  \
+        assert_as_model(model);          \
+    } while (0)
+
+    struct model *model = model_new(tracker, 70, 21);
+    vv_alloc_fail_at(nth);
+    for (uint32_t depth = 1; depth <= 5; depth++) {
+        savepoint(model);
+        TWICE(settle(model));
+        for (uint64_t page = depth; page < model->now.size / PAGE; page += 1 + depth % 3)
+            put_byte(model, page, (uint8_t)(0x50 + depth));
+        TWICE(grow(model));
+        TWICE(vv_image_changes(model->image, &changes, &count));
+    }
+    uint64_t pages = 0;
+    TWICE(vv_image_changed_since(model->image, 2, &pages));
+    copy_moment(&model->now, &model->saved[5]);
+    model->depth = 4;
+    TWICE(vv_image_rollback(model->image, 5));
+    model->depth = 2;
+    TWICE(vv_image_release(model->image, 3));
+    copy_moment(&model->now, &model->saved[2]);
+    model->depth = 1;
+    TWICE(vv_image_rollback(model->image, 2));
+    model->depth = 0;
+    TWICE(vv_image_release(model->image, 1));
+    TWICE(vv_image_changes(model->image, &changes, &count));
+    copy_moment(&model->base, &model->now);
+    rc = vv_image_rebase(model->image, read_base, model, 20 * PAGE);
+    if (rc == VARVE_OK) {
+        put_byte(model, 1, 0x77);
+        TWICE(vv_image_changes(model->image, &changes, &count));
+        copy_moment(&model->now, &model->base);
+        TWICE(vv_image_reset(model->image));
+    } else {
+        assert_int_equal(rc, VARVE_MEMORY);
+    }
+    *failed = vv_alloc_disarm() || *failed;
+    model_free(model);
+#undef TWICE
+}
+
+static void running_out_of_memory_changes_nothing(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+
+    (void)state;
+    for (int r = 0; r < RUNG_COUNT; r++) {
+        if (!tracker_on(all_rungs[r], &tracker))
+            continue;
+        bool failed = true;
+        unsigned nth = 0;
+        while (failed) {
+            failed = false;
+            tell_the_story(tracker, ++nth, &failed);
+        }
+        printf("rung %s: %u allocations failed, one by one\n", vv_dirty_rung_name(all_rungs[r]), nth - 1);
+        assert_true(nth > 10);
+        vv_tracker_free(tracker);
+    }
+}
+
+static void making_and_filling_survives_running_out_of_memory(void **state)
+{
+    struct model model = { .depth = 0 };
+    struct vv_tracker *tracker = NULL;
+    const uint8_t page[PAGE] = { 1 };
+
+    (void)state;
+    for (int r = 0; r < RUNG_COUNT; r++) {
+        if (!tracker_on(all_rungs[r], &tracker))
+            continue;
+        bool failed = true;
+        for (unsigned nth = 1; failed; nth++) {
+            struct vv_image *image = NULL;
+            vv_alloc_fail_at(nth);
+            varve_status rc = vv_image_new(tracker, NULL, &image);
+            if (rc == VARVE_OK)
+                rc = vv_image_set_size(image, 4 * PAGE);
+            if (rc == VARVE_OK)
+                rc = vv_image_fill(image, 2, page, 1);
+            if (rc == VARVE_OK)
+                rc = vv_image_arm(image, read_base, &model);
+            failed = vv_alloc_disarm();
+            assert_int_equal(rc, failed ? VARVE_MEMORY : VARVE_OK);
+            vv_image_free(image);
+        }
+        vv_tracker_free(tracker);
+    }
+}
+
+/* The nth read of the base fails, for every n: a way back that broke off is finished by the next call, whichever it
+ * is; no other call sees the pages between. */
+static void a_base_that_cannot_be_read_breaks_nothing(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+    const struct vv_image_change *changes = NULL;
+    size_t count = 0;
+    unsigned failures = 0;
+
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    for (int ending = 0; ending < 4; ending++) {
+        bool failed = true;
+        for (unsigned nth = 1; failed; nth++) {
+            struct model *model = model_new(tracker, 30, 31);
+            put_byte(model, 29, 1);
+            savepoint(model);
+            assert_int_equal(settle(model), VARVE_OK);
+            for (uint64_t page = 3; page < 15; page++)
+                put_byte(model, page, 9);
+            assert_int_equal(vv_image_grow(model->image, 40 * PAGE), VARVE_OK);
+            model->now.size = 40 * PAGE;
+            put_byte(model, 35, 9);
+            model->fail_read = nth;
+            varve_status rc = ending == 0   ? vv_image_changes(model->image, &changes, &count)
+                              : ending == 1 ? reset(model)
+                                            : roll_back(model, 1);
+            failed = model->fail_read == 0;
+            model->fail_read = 0;
+            assert_int_equal(rc, failed ? VARVE_IO : VARVE_OK);
+            failures += failed;
+            if (ending == 2) {
+                savepoint(model); /* the next call is a settle, then work goes on */
+                assert_int_equal(settle(model), VARVE_OK);
+                put_byte(model, 7, 3);
+            } else if (ending == 3) {
+                assert_int_equal(vv_image_release(model->image, 1), VARVE_OK);
+            }
+            assert_changes(model);
+            assert_as_model(model);
+            model_free(model);
+        }
+    }
+    printf("%u reads of a base failed, one by one\n", failures);
+    assert_true(failures > 40);
+    vv_tracker_free(tracker);
+}
+
+/* Under mlockall(MCL_FUTURE) a new image is not faulted in; under MCL_CURRENT growth can still be undone. */
+static void locked_memory_dirties_nothing(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+    int status = 0;
+
+    (void)state;
+    const pid_t child = fork(); /* locks end with it */
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct model zeros = { .base = { .size = 4096 * PAGE } };
+        struct vv_image *image = NULL;
+        struct vv_page_list list = { .pages = NULL };
+        if (mlockall(MCL_FUTURE) != 0)
+            _exit(0); /* not allowed here */
+        bool right = vv_tracker_new(VV_DIRTY_PRIVATE, &tracker) == VARVE_OK;
+        right = right && vv_image_new(tracker, NULL, &image) == VARVE_OK;
+        right = right && vv_image_set_size(image, 4096 * PAGE) == VARVE_OK;
+        right = right && vv_image_arm(image, read_base, &zeros) == VARVE_OK;
+        right = right && vv_image_settle(image, 1) == VARVE_OK;
+        right = right && vv_image_grow(image, 8192 * PAGE) == VARVE_OK;
+        right = right && vv_dirty_take(tracker, vv_image_bytes(image), 8192 * PAGE, &list) == VARVE_OK;
+        right = right && list.count == 0;
+        if (mlockall(MCL_CURRENT) != 0)
+            _exit(right ? 0 : 1);
+        vv_image_bytes(image)[8000 * PAGE] = 1;
+        right = right && vv_image_rollback(image, 1) == VARVE_OK;
+        right = right && vv_image_grow(image, 8192 * PAGE) == VARVE_OK;
+        right = right && vv_image_bytes(image)[8000 * PAGE] == 0;
+        _exit(right ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_one_call_session_copies_no_page),
+        cmocka_unit_test(a_chained_session_reads_no_base_within_its_budget),
+        cmocka_unit_test(a_large_commit_gives_its_memory_back),
+        cmocka_unit_test(release_keeps_what_an_unsettled_savepoint_needs),
+        cmocka_unit_test(what_is_written_after_the_look_is_in_the_next_commit),
+        cmocka_unit_test(growth_has_its_limits),
+        cmocka_unit_test(beyond_the_length_there_is_nothing),
+        cmocka_unit_test(a_thread_sees_what_another_wrote),
+        cmocka_unit_test(an_exposed_image_hides_no_write),
+        cmocka_unit_test(running_out_of_memory_changes_nothing),
+        cmocka_unit_test(making_and_filling_survives_running_out_of_memory),
+        cmocka_unit_test(a_base_that_cannot_be_read_breaks_nothing),
+        cmocka_unit_test(locked_memory_dirties_nothing),
         cmocka_unit_test(random_nests_are_as_the_model_on_every_rung),
+        cmocka_unit_test(a_million_writes_are_all_seen_on_every_rung),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_best, free_best);
 }
