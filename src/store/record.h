@@ -1,0 +1,161 @@
+/* record.h - framing of all bytes in a log: a header that is checked, and three sections behind it.
+ *
+ *   header      VV_RECORD_HEADER bytes: what it is, where it lies, what it follows, sums of all that follows
+ *   facts       commit: who, when, why, and the moves of refs; refs: the moves; checkpoint: where its trees begin
+ *   directory   commit: meta, removed ids, per module its entry and where each changed page lies;
+ *               checkpoint: all named values and all refs
+ *   pages       commit: frames of page bytes; checkpoint: nodes and entries, each with its own sum
+ * and zeros up to the next multiple of VV_RECORD_ALIGN, so that no sector is shared with another record (J3).
+ * The directory comes before the pages, so that opening reads no page bytes. Positions inside are relative to
+ * the record. Byte by byte: docs/format.md, "Records". Decoders believe nothing. */
+#ifndef VV_RECORD_H
+#define VV_RECORD_H
+
+#include "base/bytes.h"
+#include "page/delta.h"
+#include "page/pagetree.h"
+
+/* The page cache writes whole pages, and drives may have sectors as large: so 4096 whatever the drive says. */
+enum { VV_RECORD_HEADER = 264, VV_RECORD_ALIGN = 4096, VV_SUM = 16, VV_REF_NAME_MAX = 255 };
+
+enum vv_record_kind { VV_RECORD_OPEN = 1, VV_RECORD_COMMIT = 2, VV_RECORD_REFS = 3, VV_RECORD_CHECKPOINT = 4 };
+
+struct vv_record {
+    enum vv_record_kind kind;
+    uint64_t size; /* header, sections and padding */
+    uint64_t address, sequence;
+    uint64_t number;     /* of the commit; checkpoint: the last number given; else 0 */
+    uint64_t synced;     /* the log was synced up to here when this was written */
+    uint64_t parent;     /* commit: its parent's record; checkpoint: the commit's that it is of; 0: none */
+    uint64_t checkpoint; /* the nearest one along the parents (checkpoint: the one before it); 0: none */
+    uint32_t line_records; /* commits on this line since `checkpoint` */
+    uint64_t line_bytes;   /* and their bytes */
+    uint64_t facts_size, directory_size, pages_size;
+    int64_t time_ns;
+    uint8_t epoch[16];
+    uint8_t previous[VV_SUM]; /* header sum of the record before */
+    uint8_t id[32], root[32]; /* of the commit (checkpoint: that it is of); else zeros */
+    uint8_t facts_sum[VV_SUM], directory_sum[VV_SUM], pages_sum[VV_SUM];
+    uint8_t sum[VV_SUM]; /* of all the above */
+};
+
+void vv_record_sum(const void *bytes, size_t size, uint8_t sum[VV_SUM]);
+/* How much a record with these sections takes up. */
+uint64_t vv_record_padded(const struct vv_record *record);
+/* Header and sections without padding. */
+uint64_t vv_record_used(const struct vv_record *record);
+static inline uint64_t vv_record_facts_at(const struct vv_record *record)
+{
+    return record->address + VV_RECORD_HEADER;
+}
+static inline uint64_t vv_record_directory_at(const struct vv_record *record)
+{
+    return vv_record_facts_at(record) + record->facts_size;
+}
+static inline uint64_t vv_record_pages_at(const struct vv_record *record)
+{
+    return vv_record_directory_at(record) + record->directory_size;
+}
+
+/* Sets `sum`. */
+void vv_record_encode(struct vv_record *record, uint8_t out[VV_RECORD_HEADER]);
+/* Might these bytes begin a record? Cheap, and silent. */
+bool vv_record_magic(const uint8_t *bytes);
+/* VARVE_CORRUPT unless it is whole and lies at `address`; VARVE_NEWER names a format that came later. */
+varve_status vv_record_decode(const uint8_t bytes[VV_RECORD_HEADER], uint64_t address,
+                              struct vv_record *record);
+
+/* ---- Facts of a commit, and moves of refs ----------------------------------------------------- */
+
+/* A piece of text or bytes in a section, lent. */
+struct vv_piece {
+    const uint8_t *data;
+    size_t size;
+};
+struct vv_record_move {
+    struct vv_piece name, what;
+    uint8_t from[32], to[32]; /* zeros: none */
+    uint64_t previous;        /* record of this ref's move before; 0: its first */
+    uint64_t moves;           /* how many, this one included */
+};
+struct vv_record_facts {
+    /* Commit only. */
+    uint8_t parent[32], seed[32];
+    uint64_t modules, modules_changed, pages_changed;
+    struct vv_piece message, branch, engine;
+    /* Commit and refs. */
+    struct vv_record_move *moves;
+    size_t move_count;
+};
+
+/* `id` is the commit's: a move to it, or from its parent, does not spell it again. */
+varve_status vv_record_facts_encode(enum vv_record_kind kind, const struct vv_record_facts *facts,
+                                    const uint8_t id[32], struct vv_bytes *out);
+/* Lends from `bytes`; the caller ends it with release. */
+varve_status vv_record_facts_decode(const struct vv_record *record, const void *bytes,
+                                    struct vv_record_facts *facts);
+void vv_record_facts_release(struct vv_record_facts *facts);
+
+/* ---- Facts of a checkpoint -------------------------------------------------------------------- */
+
+/* Where a saved tree begins. */
+struct vv_saved_top {
+    uint64_t address;
+    uint8_t hash[VV_HASH_SIZE];
+};
+enum { VV_CHECKPOINT_FACTS = 4 * 40 + 3 * 8 };
+struct vv_checkpoint {
+    struct vv_saved_top state, ids, roots, numbers;
+    uint64_t number_pages; /* page count of `numbers` */
+    uint64_t commits;      /* in the index */
+    uint64_t stored;       /* bytes of all records up to and with this one */
+};
+void vv_checkpoint_encode(const struct vv_checkpoint *checkpoint, uint8_t out[VV_CHECKPOINT_FACTS]);
+varve_status vv_checkpoint_decode(const struct vv_record *record, const void *bytes,
+                                  struct vv_checkpoint *checkpoint);
+
+/* ---- The directory of a commit ---------------------------------------------------------------- */
+
+/* A page's locator: address of its frame, how many bases are below it, its slot. 0 is none of them. */
+enum { VV_LOCATOR_DEPTH_MAX = 7 };
+static inline uint64_t vv_locator_make(uint64_t frame, unsigned depth, unsigned slot)
+{
+    return frame << 9 | (uint64_t)depth << 6 | slot;
+}
+static inline uint64_t vv_locator_frame(uint64_t locator)
+{
+    return locator >> 9;
+}
+static inline unsigned vv_locator_depth(uint64_t locator)
+{
+    return (unsigned)(locator >> 6) & 7;
+}
+static inline unsigned vv_locator_slot(uint64_t locator)
+{
+    return (unsigned)locator & 63;
+}
+#define VV_ADDRESS_MAX (UINT64_C(1) << 54)
+
+/* Written in this order: meta, removed, frames, then per module: module, its pages in order. */
+void vv_directory_meta(struct vv_bytes *out, const void *key, size_t key_size, const void *value,
+                       size_t value_size); /* value_size 0: removed */
+void vv_directory_page_zero(struct vv_bytes *out, uint64_t step);
+/* A page of this record: they are numbered in the order in which they are named, 64 to a frame. */
+void vv_directory_page_new(struct vv_bytes *out, uint64_t step, const uint8_t hash[VV_HASH_SIZE],
+                           unsigned depth);
+/* A page whose bytes another record holds. */
+void vv_directory_page_old(struct vv_bytes *out, uint64_t step, const struct vv_leaf *leaf);
+
+/* What a directory says, in its order. A status other than VARVE_OK stops the walk and is returned. */
+struct vv_directory_visitor {
+    varve_status (*meta)(void *context, const char *key, const void *value, size_t size); /* size 0: removed */
+    varve_status (*removed)(void *context, const uint8_t id[32]);
+    /* `fresh`: its pages are on top of nothing, not of what the parent has under this id. */
+    varve_status (*module)(void *context, struct vv_piece entry, bool fresh, uint64_t pages, uint64_t bytes);
+    varve_status (*page)(void *context, uint64_t index, const struct vv_leaf *leaf); /* NULL: zero */
+    void *context;
+};
+varve_status vv_directory_walk(const struct vv_record *record, const void *bytes,
+                               const struct vv_directory_visitor *visitor);
+
+#endif
