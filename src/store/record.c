@@ -121,10 +121,10 @@ static void take_fields(const uint8_t *bytes, struct vv_record *record)
 static bool makes_sense(const struct vv_record *record, uint64_t address)
 {
     return record->kind >= VV_RECORD_OPEN && record->kind <= VV_RECORD_CHECKPOINT &&
-           record->address == address && address < VV_ADDRESS_MAX && record->directory_size < VV_ADDRESS_MAX &&
-           record->pages_size < VV_ADDRESS_MAX && record->size == vv_record_padded(record) &&
-           record->size < VV_ADDRESS_MAX && record->parent < address && record->checkpoint < address &&
-           record->synced <= address;
+           record->address == address && address < VV_ADDRESS_MAX &&
+           record->directory_size < VV_ADDRESS_MAX && record->pages_size < VV_ADDRESS_MAX &&
+           record->size == vv_record_padded(record) && record->size < VV_ADDRESS_MAX &&
+           record->parent < address && record->checkpoint < address && record->synced <= address;
 }
 
 varve_status vv_record_decode(const uint8_t bytes[VV_RECORD_HEADER], uint64_t address,

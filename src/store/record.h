@@ -18,16 +18,21 @@
 /* The page cache writes whole pages, and drives may have sectors as large: so 4096 whatever the drive says. */
 enum { VV_RECORD_HEADER = 264, VV_RECORD_ALIGN = 4096, VV_SUM = 16, VV_REF_NAME_MAX = 255 };
 
-enum vv_record_kind { VV_RECORD_OPEN = 1, VV_RECORD_COMMIT = 2, VV_RECORD_REFS = 3, VV_RECORD_CHECKPOINT = 4 };
+enum vv_record_kind {
+    VV_RECORD_OPEN = 1,
+    VV_RECORD_COMMIT = 2,
+    VV_RECORD_REFS = 3,
+    VV_RECORD_CHECKPOINT = 4
+};
 
 struct vv_record {
     enum vv_record_kind kind;
     uint64_t size; /* header, sections and padding */
     uint64_t address, sequence;
-    uint64_t number;     /* of the commit; checkpoint: the last number given; else 0 */
-    uint64_t synced;     /* the log was synced up to here when this was written */
-    uint64_t parent;     /* commit: its parent's record; checkpoint: the commit's that it is of; 0: none */
-    uint64_t checkpoint; /* the nearest one along the parents (checkpoint: the one before it); 0: none */
+    uint64_t number;       /* of the commit; checkpoint: the last number given; else 0 */
+    uint64_t synced;       /* the log was synced up to here when this was written */
+    uint64_t parent;       /* commit: its parent's record; checkpoint: the commit's that it is of; 0: none */
+    uint64_t checkpoint;   /* the nearest one along the parents (checkpoint: the one before it); 0: none */
     uint32_t line_records; /* commits on this line since `checkpoint` */
     uint64_t line_bytes;   /* and their bytes */
     uint64_t facts_size, directory_size, pages_size;
@@ -148,7 +153,8 @@ void vv_directory_page_old(struct vv_bytes *out, uint64_t step, const struct vv_
 
 /* What a directory says, in its order. A status other than VARVE_OK stops the walk and is returned. */
 struct vv_directory_visitor {
-    varve_status (*meta)(void *context, const char *key, const void *value, size_t size); /* size 0: removed */
+    varve_status (*meta)(void *context, const char *key, const void *value,
+                         size_t size); /* size 0: removed */
     varve_status (*removed)(void *context, const uint8_t id[32]);
     /* `fresh`: its pages are on top of nothing, not of what the parent has under this id. */
     varve_status (*module)(void *context, struct vv_piece entry, bool fresh, uint64_t pages, uint64_t bytes);

@@ -1,0 +1,755 @@
+/* log.c - see log.h. */
+#include "store/journal/log.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+
+/* ---- Segments --------------------------------------------------------------------------------- */
+
+static int by_start(const void *a, const void *b)
+{
+    const struct vv_segment *const *x = a;
+    const struct vv_segment *const *y = b;
+
+    return (*x)->start < (*y)->start ? -1 : (*x)->start > (*y)->start;
+}
+
+static varve_status add_segment(struct vv_log *log, uint64_t start, struct vv_segment **added)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+
+    TRY(vv_alloc(&segment, 1, sizeof *segment));
+    segment->start = start;
+    segment->file = VV_FILE_NONE;
+    pthread_mutex_lock(&log->mutex);
+    rc = vv_resize(&log->segments, log->count + 1, sizeof(struct vv_segment *));
+    if (rc == VARVE_OK)
+        log->segments[log->count++] = segment;
+    pthread_mutex_unlock(&log->mutex);
+    if (rc == VARVE_OK) {
+        *added = segment;
+        segment = NULL;
+    }
+out:
+    vv_free(segment);
+    return rc;
+}
+
+struct listing {
+    struct vv_log *log;
+    varve_status status;
+};
+
+static int list_name(void *context, const char *name)
+{
+    struct listing *listing = context;
+    struct vv_segment *segment = NULL;
+    uint64_t start = 0;
+
+    if (!vv_segment_parse(name, &start))
+        return 0;
+    if (start < VV_LOG_START || start >= VV_ADDRESS_MAX || start % VV_RECORD_ALIGN != 0)
+        listing->status = vv_fail(VARVE_CORRUPT, "%s: no segment begins there", name);
+    else
+        listing->status = add_segment(listing->log, start, &segment);
+    return listing->status != VARVE_OK;
+}
+
+/* The last segment ends nowhere yet: it may grow to what a new one would be, and may be longer already. */
+static varve_status settle_capacities(struct vv_log *log)
+{
+    varve_status rc = VARVE_OK;
+
+    qsort(log->segments, log->count, sizeof(struct vv_segment *), by_start);
+    for (size_t i = 0; i + 1 < log->count; i++)
+        log->segments[i]->capacity = log->segments[i + 1]->start - log->segments[i]->start;
+    if (log->count > 0) {
+        struct vv_segment *last = log->segments[log->count - 1];
+        TRY(vv_segment_open(last, log->dir, !log->read_only));
+        last->capacity = last->written > log->limits.segment ? last->written : log->limits.segment;
+    }
+out:
+    return rc;
+}
+
+varve_status vv_log_open(struct vv_log *log, const struct vv_dir *dir, bool read_only,
+                         const struct vv_log_limits *limits)
+{
+    varve_status rc = VARVE_OK;
+    struct listing listing = { .log = log };
+
+    VV_ASSERT(limits->segment % VV_RECORD_ALIGN == 0 && limits->segment > 0);
+    *log = (struct vv_log){ .dir = dir, .read_only = read_only, .limits = *limits };
+    pthread_mutex_init(&log->mutex, NULL);
+    rc = vv_dir_each(dir, list_name, &listing);
+    TRY(listing.status != VARVE_OK ? listing.status : rc);
+    TRY(settle_capacities(log));
+out:
+    if (rc != VARVE_OK)
+        vv_log_close(log);
+    return rc;
+}
+
+void vv_log_close(struct vv_log *log)
+{
+    for (size_t i = 0; i < log->count; i++) {
+        vv_segment_close(log->segments[i]);
+        vv_free(log->segments[i]);
+    }
+    vv_free(log->segments);
+    log->segments = NULL;
+    log->count = 0;
+    pthread_mutex_destroy(&log->mutex);
+}
+
+/* How many segments begin at or below `address`. The caller holds the mutex. */
+static size_t count_below(const struct vv_log *log, uint64_t address)
+{
+    size_t low = 0;
+    size_t high = log->count;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (log->segments[middle]->start <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The segment that `address` belongs to, its file open; NULL when there is none. */
+static varve_status segment_of(struct vv_log *log, uint64_t address, struct vv_segment **segment)
+{
+    varve_status rc = VARVE_OK;
+
+    *segment = NULL;
+    pthread_mutex_lock(&log->mutex);
+    const size_t below = count_below(log, address);
+    if (below > 0) {
+        struct vv_segment *found = log->segments[below - 1];
+        if (address - found->start < found->capacity) {
+            rc = vv_segment_open(found, log->dir, !log->read_only);
+            *segment = rc == VARVE_OK ? found : NULL;
+        }
+    }
+    pthread_mutex_unlock(&log->mutex);
+    return rc;
+}
+
+bool vv_log_segment_after(struct vv_log *log, uint64_t address, uint64_t *start)
+{
+    pthread_mutex_lock(&log->mutex);
+    const size_t below = count_below(log, address);
+    const bool found = below < log->count;
+    if (found)
+        *start = log->segments[below]->start;
+    pthread_mutex_unlock(&log->mutex);
+    return found;
+}
+
+uint64_t vv_log_left(struct vv_log *log, uint64_t address)
+{
+    uint64_t left = 0;
+
+    pthread_mutex_lock(&log->mutex);
+    const size_t below = count_below(log, address);
+    if (below > 0) {
+        const struct vv_segment *found = log->segments[below - 1];
+        if (address - found->start < found->capacity)
+            left = found->capacity - (address - found->start);
+    }
+    pthread_mutex_unlock(&log->mutex);
+    return left;
+}
+
+void vv_log_file_name(struct vv_log *log, uint64_t address, char name[VV_SEGMENT_NAME])
+{
+    uint64_t start = address;
+
+    pthread_mutex_lock(&log->mutex);
+    const size_t below = count_below(log, address);
+    if (below > 0)
+        start = log->segments[below - 1]->start;
+    pthread_mutex_unlock(&log->mutex);
+    vv_segment_name(start, name);
+}
+
+varve_status vv_log_stored(struct vv_log *log, uint64_t *bytes)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+    uint64_t start = 0;
+
+    *bytes = 0;
+    while (vv_log_segment_after(log, start, &start)) {
+        uint64_t allocated = 0;
+        TRY(segment_of(log, start, &segment));
+        TRY(vv_file_allocated(&segment->file, &allocated));
+        *bytes += allocated;
+    }
+out:
+    return rc;
+}
+
+varve_status vv_log_read_some(struct vv_log *log, uint64_t address, void *data, size_t size, size_t *got)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+
+    *got = 0;
+    TRY(segment_of(log, address, &segment));
+    if (segment == NULL)
+        goto out;
+    const uint64_t offset = address - segment->start;
+    if (size > segment->capacity - offset)
+        size = (size_t)(segment->capacity - offset);
+    TRY(vv_file_read_some(&segment->file, data, size, offset, got));
+out:
+    return rc;
+}
+
+varve_status vv_log_read(struct vv_log *log, uint64_t address, void *data, size_t size)
+{
+    char name[VV_SEGMENT_NAME];
+    size_t got = 0;
+    const varve_status rc = vv_log_read_some(log, address, data, size, &got);
+
+    if (rc == VARVE_OK && got < size) {
+        vv_log_file_name(log, address, name);
+        return vv_fail(VARVE_CORRUPT, "%s: %zu bytes at address %llu are not there", name, size - got,
+                       (unsigned long long)(address + got));
+    }
+    return rc;
+}
+
+/* ---- Appending -------------------------------------------------------------------------------- */
+
+/* Make the segment that follows `last` (NULL: the first). */
+static varve_status new_segment(struct vv_log *log, const struct vv_segment *last, uint64_t size,
+                                struct vv_segment **made)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+    const uint64_t start = last == NULL ? VV_LOG_START : last->start + last->capacity;
+
+    TRY(add_segment(log, start, &segment));
+    pthread_mutex_lock(&log->mutex);
+    segment->capacity = size > log->limits.segment ? size : log->limits.segment;
+    pthread_mutex_unlock(&log->mutex);
+    *made = segment; /* on a failure from here on it stays in the list, to be tried again */
+    TRY(vv_segment_create(segment, log->dir));
+out:
+    return rc;
+}
+
+/* The segment in which `size` bytes fit at or behind `end`. */
+static varve_status choose_segment(struct vv_log *log, uint64_t end, uint64_t size,
+                                   struct vv_segment **segment, uint64_t *address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *last = NULL;
+
+    for (size_t i = end < VV_LOG_START ? 0 : count_below(log, end); i <= log->count; i++) {
+        if (i == 0)
+            continue;
+        last = log->segments[i - 1];
+        const uint64_t at = end > last->start ? end : last->start;
+        if (at - last->start <= last->capacity && last->capacity - (at - last->start) >= size) {
+            *segment = last;
+            *address = at;
+            return VARVE_OK;
+        }
+        if (i == log->count && at == last->start) { /* nothing in it yet: it may be as long as it must */
+            last->capacity = size;
+            *segment = last;
+            *address = at;
+            return VARVE_OK;
+        }
+    }
+    TRY(new_segment(log, last, size, segment));
+    *address = (*segment)->start;
+out:
+    return rc;
+}
+
+varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint64_t *address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+
+    VV_ASSERT(!log->read_only && size % VV_RECORD_ALIGN == 0);
+    TRY(choose_segment(log, end, size, &segment, address));
+    if (segment->file.fd < 0 || (!segment->settled && *address == segment->start))
+        TRY(vv_segment_create(segment, log->dir)); /* what a crash left may have no durable name */
+    segment->settled = true;
+    if (size <= log->limits.ahead)
+        TRY(vv_segment_extend(segment, *address - segment->start + size, log->limits.ahead));
+out:
+    return rc;
+}
+
+/* A write that failed may have put any part of the record down, or all of it. See that it can never be read as
+ * one: nobody was told of it. */
+static varve_status unwrite(struct vv_segment *segment, uint64_t offset)
+{
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+    varve_status rc = VARVE_OK;
+    uint64_t size = 0;
+
+    TRY(vv_file_size(&segment->file, &size));
+    if (offset < size)
+        TRY(vv_file_write(&segment->file, zeros, sizeof zeros, offset));
+    if (size > segment->written && offset < size) {
+        const uint64_t keep = offset < segment->written ? segment->written : offset;
+        TRY(vv_file_truncate(&segment->file, keep));
+    }
+    TRY(vv_file_sync_new(&segment->file));
+out:
+    return rc;
+}
+
+varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data, size_t size)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+
+    TRY(segment_of(log, address, &segment));
+    VV_ASSERT(segment != NULL);
+    const uint64_t offset = address - segment->start;
+    VV_ASSERT(size <= segment->capacity - offset);
+    rc = vv_file_write(&segment->file, data, size, offset);
+    if (rc == VARVE_OK) {
+        if (offset + size > segment->written)
+            segment->written = offset + size;
+        return VARVE_OK;
+    }
+    const varve_error why = { .status = rc, .system = vv_words_errno() };
+    char words[256];
+    size_t length = strlen(vv_words());
+    length = length < sizeof words ? length : sizeof words - 1;
+    memcpy(words, vv_words(), length);
+    words[length] = '\0';
+    if (unwrite(segment, offset) != VARVE_OK)
+        rc = vv_fail(VARVE_UNCERTAIN, "%s; and it could not be taken back", words);
+    else
+        rc = vv_fail(why.status, "%s", words);
+out:
+    return rc;
+}
+
+varve_status vv_log_sync(struct vv_log *log, uint64_t address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+
+    TRY(segment_of(log, address, &segment));
+    VV_ASSERT(segment != NULL);
+    TRY(vv_file_sync(&segment->file));
+out:
+    return rc;
+}
+
+/* ---- Reading records -------------------------------------------------------------------------- */
+
+static varve_status fits(struct vv_log *log, const struct vv_record *record, enum vv_record_kind kind)
+{
+    if (record->size > vv_log_left(log, record->address))
+        return vv_fail(VARVE_CORRUPT, "the record at address %llu is longer than its segment",
+                       (unsigned long long)record->address);
+    if (kind != 0 && record->kind != kind)
+        return vv_fail(VARVE_CORRUPT, "the record at address %llu is not of the kind that is looked for",
+                       (unsigned long long)record->address);
+    return VARVE_OK;
+}
+
+/* Words of a failure that tell which file it is in. */
+static varve_status within_file(struct vv_log *log, uint64_t address, varve_status rc)
+{
+    char name[VV_SEGMENT_NAME];
+
+    if (rc != VARVE_CORRUPT)
+        return rc;
+    vv_log_file_name(log, address, name);
+    return vv_fail_within(rc, "%s", name);
+}
+
+varve_status vv_log_record(struct vv_log *log, uint64_t address, enum vv_record_kind kind,
+                           struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t header[VV_RECORD_HEADER];
+
+    TRY(vv_log_read(log, address, header, sizeof header));
+    rc = vv_record_decode(header, address, record);
+    if (rc == VARVE_OK)
+        rc = fits(log, record, kind);
+    rc = within_file(log, address, rc);
+out:
+    return rc;
+}
+
+static varve_status check_sum(const void *bytes, size_t size, const uint8_t sum[VV_SUM], const char *what,
+                              const struct vv_record *record)
+{
+    uint8_t found[VV_SUM];
+
+    vv_record_sum(bytes, size, found);
+    if (memcmp(found, sum, VV_SUM) == 0)
+        return VARVE_OK;
+    return vv_fail(VARVE_CORRUPT, "the %s of the record at address %llu fail their checksum", what,
+                   (unsigned long long)record->address);
+}
+
+static varve_status read_section(struct vv_log *log, const struct vv_record *record, uint64_t address,
+                                 uint64_t size, const uint8_t sum[VV_SUM], const char *what, uint8_t **bytes)
+{
+    varve_status rc = VARVE_OK;
+
+    *bytes = NULL;
+    TRY(fits(log, record, 0)); /* so that the size is no larger than the segment */
+    TRY(vv_alloc(bytes, size, 1));
+    TRY(vv_log_read(log, address, *bytes, size));
+    TRY(within_file(log, address, check_sum(*bytes, size, sum, what, record)));
+out:
+    if (rc != VARVE_OK) {
+        vv_free(*bytes);
+        *bytes = NULL;
+    }
+    return rc;
+}
+
+varve_status vv_log_facts(struct vv_log *log, const struct vv_record *record, uint8_t **facts)
+{
+    return read_section(log, record, vv_record_facts_at(record), record->facts_size, record->facts_sum,
+                        "facts", facts);
+}
+
+varve_status vv_log_directory(struct vv_log *log, const struct vv_record *record, uint8_t **directory)
+{
+    return read_section(log, record, vv_record_directory_at(record), record->directory_size,
+                        record->directory_sum, "directory's bytes", directory);
+}
+
+varve_status vv_log_record_facts(struct vv_log *log, uint64_t address, enum vv_record_kind kind,
+                                 struct vv_record *record, uint8_t **facts)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t head[1024];
+    size_t got = 0;
+
+    *facts = NULL;
+    TRY(vv_log_read_some(log, address, head, sizeof head, &got));
+    if (got < VV_RECORD_HEADER) {
+        TRY(vv_log_record(log, address, kind, record)); /* says what is wrong */
+        goto out;
+    }
+    rc = vv_record_decode(head, address, record);
+    if (rc == VARVE_OK)
+        rc = fits(log, record, kind);
+    TRY(within_file(log, address, rc));
+    if (VV_RECORD_HEADER + record->facts_size > got) {
+        TRY(vv_log_facts(log, record, facts));
+        goto out;
+    }
+    TRY(within_file(
+        log, address,
+        check_sum(head + VV_RECORD_HEADER, record->facts_size, record->facts_sum, "facts", record)));
+    TRY(vv_memdup(facts, head + VV_RECORD_HEADER, record->facts_size));
+out:
+    return rc;
+}
+
+/* The pages may be more than memory holds: summed a piece at a time. */
+static varve_status verify_pages(struct vv_log *log, const struct vv_record *record)
+{
+    enum { PIECE = 1 << 18 };
+    varve_status rc = VARVE_OK;
+    uint8_t *piece = NULL;
+    uint8_t hash[VV_HASH_SIZE];
+    struct vv_hasher hasher;
+
+    TRY(fits(log, record, 0));
+    TRY(vv_alloc(&piece, record->pages_size < PIECE ? record->pages_size : PIECE, 1));
+    vv_hasher_init(&hasher, VV_HASH_RECORD);
+    for (uint64_t done = 0; done < record->pages_size;) {
+        const uint64_t left = record->pages_size - done;
+        const size_t size = left < PIECE ? (size_t)left : PIECE;
+        TRY(vv_log_read(log, vv_record_pages_at(record) + done, piece, size));
+        vv_hasher_put(&hasher, piece, size);
+        done += size;
+    }
+    vv_hasher_end(&hasher, hash);
+    if (memcmp(hash, record->pages_sum, VV_SUM) != 0)
+        rc = within_file(log, record->address,
+                         vv_fail(VARVE_CORRUPT, "the pages of the record at address %llu fail their checksum",
+                                 (unsigned long long)record->address));
+out:
+    vv_free(piece);
+    return rc;
+}
+
+varve_status vv_log_verify(struct vv_log *log, const struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t *section = NULL;
+
+    TRY(vv_log_facts(log, record, &section));
+    vv_free(section);
+    section = NULL;
+    TRY(vv_log_directory(log, record, &section));
+    TRY(verify_pages(log, record));
+out:
+    vv_free(section);
+    return rc;
+}
+
+/* ---- The scan --------------------------------------------------------------------------------- */
+
+void vv_chain_start(struct vv_chain *chain)
+{
+    *chain = (struct vv_chain){ .end = VV_LOG_START, .synced = VV_LOG_START };
+}
+
+void vv_chain_advance(struct vv_chain *chain, const struct vv_record *record)
+{
+    chain->end = record->address + record->size;
+    chain->sequence = record->sequence;
+    if (record->synced > chain->synced)
+        chain->synced = record->synced;
+    memcpy(chain->epoch, record->epoch, sizeof chain->epoch);
+    memcpy(chain->sum, record->sum, VV_SUM);
+}
+
+enum { WINDOW = 1 << 18 };
+struct scanner {
+    struct vv_log *log;
+    const struct vv_log_scan *scan;
+    uint8_t *window; /* a piece of the log, so that small records cost no read each */
+    uint64_t at;
+    size_t size;
+    uint8_t *large; /* facts that were not in the window */
+};
+
+/* `size` bytes at `address`, lent until the next call; NULL when the segment has not as many. */
+static varve_status look(struct scanner *s, uint64_t address, size_t size, const uint8_t **bytes)
+{
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(size <= WINDOW);
+    *bytes = NULL;
+    if (address < s->at || address - s->at > s->size || s->size - (address - s->at) < size) {
+        s->at = address;
+        s->size = 0;
+        TRY(vv_log_read_some(s->log, address, s->window, WINDOW, &s->size));
+        if (s->size < size)
+            goto out;
+    }
+    *bytes = s->window + (address - s->at);
+out:
+    return rc;
+}
+
+/* A whole header at `address`? One of a newer format is told as such, for its log must not be cut there. */
+static varve_status header_at(struct scanner *s, uint64_t address, struct vv_record *record, bool *found)
+{
+    varve_status rc = VARVE_OK;
+    const uint8_t *bytes = NULL;
+
+    *found = false;
+    TRY(look(s, address, VV_RECORD_HEADER, &bytes));
+    if (bytes == NULL || !vv_record_magic(bytes))
+        goto out;
+    rc = vv_record_decode(bytes, address, record);
+    if (rc == VARVE_CORRUPT) {
+        rc = VARVE_OK;
+        goto out;
+    }
+    *found = rc == VARVE_OK && record->size <= vv_log_left(s->log, address);
+out:
+    return rc;
+}
+
+static bool joins(const struct vv_chain *chain, const struct vv_record *record)
+{
+    return record->sequence == chain->sequence + 1 && memcmp(record->previous, chain->sum, VV_SUM) == 0 &&
+           (record->kind == VV_RECORD_OPEN || memcmp(record->epoch, chain->epoch, sizeof chain->epoch) == 0);
+}
+
+/* The record that continues the chain: behind it, or at the start of a later segment. */
+static varve_status successor(struct scanner *s, const struct vv_chain *chain, struct vv_record *record,
+                              bool *found)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t start = chain->end;
+
+    TRY(header_at(s, chain->end, record, found));
+    *found = *found && joins(chain, record);
+    while (!*found && vv_log_segment_after(s->log, start, &start)) {
+        TRY(header_at(s, start, record, found));
+        *found = *found && joins(chain, record);
+    }
+out:
+    return rc;
+}
+
+/* Everything from `from` on, a header at a time: the first that is whole, and whether any says that the log
+ * was synced to beyond `place`. `dirty`: there was something else than zeros. */
+struct beyond {
+    bool proof, dirty, found;
+    uint64_t proof_at;
+    struct vv_record first;
+};
+static varve_status look_beyond(struct scanner *s, uint64_t place, uint64_t from, struct beyond *beyond)
+{
+    varve_status rc = VARVE_OK;
+    static const uint8_t zeros[VV_RECORD_HEADER];
+    struct vv_record record;
+    const uint8_t *bytes = NULL;
+    bool found = false;
+
+    *beyond = (struct beyond){ .proof = false };
+    for (uint64_t at = from;;) {
+        TRY(look(s, at, VV_RECORD_HEADER, &bytes));
+        if (bytes == NULL) { /* the segment's file ends here */
+            if (!vv_log_segment_after(s->log, at, &at))
+                break;
+            continue;
+        }
+        beyond->dirty = beyond->dirty || memcmp(bytes, zeros, sizeof zeros) != 0;
+        TRY(header_at(s, at, &record, &found));
+        if (found && !beyond->found) {
+            beyond->found = true;
+            beyond->first = record;
+        }
+        if (found && record.synced > place) {
+            beyond->proof = true;
+            beyond->proof_at = at;
+            break;
+        }
+        at += VV_RECORD_ALIGN;
+    }
+out:
+    return rc;
+}
+
+/* Read the facts of a record, and all else when nothing vouches for it. Facts are lent until the next call. */
+static varve_status read_whole(struct scanner *s, const struct vv_record *record, bool all,
+                               const uint8_t **facts)
+{
+    varve_status rc = VARVE_OK;
+
+    vv_free(s->large);
+    s->large = NULL;
+    *facts = NULL;
+    if (record->facts_size <= WINDOW / 2) {
+        TRY(look(s, vv_record_facts_at(record), record->facts_size, facts));
+        if (*facts == NULL)
+            TRY(vv_fail(VARVE_CORRUPT, "the record at address %llu is cut short",
+                        (unsigned long long)record->address));
+        TRY(within_file(s->log, record->address,
+                        check_sum(*facts, record->facts_size, record->facts_sum, "facts", record)));
+    } else {
+        TRY(vv_log_facts(s->log, record, &s->large));
+        *facts = s->large;
+    }
+    if (all)
+        TRY(vv_log_verify(s->log, record));
+out:
+    return rc;
+}
+
+static varve_status tell_damage(struct scanner *s, uint64_t address, const struct vv_record *record,
+                                const char *words)
+{
+    return s->scan->damage(s->scan->context, address, record, words);
+}
+
+/* One record that joins. `stop`: it was never acknowledged and is not whole, so the log ends before it. */
+static varve_status take_record(struct scanner *s, const struct vv_record *record, bool vouched, bool *stop)
+{
+    varve_status rc = VARVE_OK;
+    const uint8_t *facts = NULL;
+    struct beyond beyond;
+
+    *stop = false;
+    rc = read_whole(s, record, !vouched || s->scan->deep, &facts);
+    if (rc == VARVE_CORRUPT) {
+        char words[256];
+        size_t length = strlen(vv_words());
+        length = length < sizeof words ? length : sizeof words - 1;
+        memcpy(words, vv_words(), length);
+        words[length] = '\0';
+        if (!vouched) {
+            TRY(look_beyond(s, record->address, record->address + VV_RECORD_ALIGN, &beyond));
+            *stop = !beyond.proof;
+            if (*stop)
+                goto out;
+        }
+        TRY(tell_damage(s, record->address, record, words));
+        facts = NULL;
+        rc = VARVE_OK;
+    }
+    TRY(rc);
+    TRY(s->scan->record(s->scan->context, record, facts));
+out:
+    return rc;
+}
+
+/* Nothing joins at the end of the chain. Is that the end of the log? If not, `record` is where to go on. */
+static varve_status settle_end(struct scanner *s, struct vv_chain *chain, struct vv_record *record,
+                               bool *goes_on)
+{
+    varve_status rc = VARVE_OK;
+    struct beyond beyond;
+
+    *goes_on = false;
+    TRY(look_beyond(s, chain->end, chain->end, &beyond));
+    if (beyond.proof || s->scan->acknowledged > chain->end) {
+        TRY(tell_damage(s, chain->end, NULL, "acknowledged records are missing or unreadable here"));
+        *goes_on = beyond.proof && beyond.found;
+        *record = beyond.first;
+    } else if (beyond.dirty && s->scan->debris != NULL) {
+        s->scan->debris(s->scan->context, chain->end);
+    }
+out:
+    return rc;
+}
+
+varve_status vv_log_scan(struct vv_log *log, struct vv_chain *chain, const struct vv_log_scan *scan)
+{
+    varve_status rc = VARVE_OK;
+    struct scanner s = { .log = log, .scan = scan };
+    struct vv_record record;
+    struct vv_record next;
+    bool found = false;
+    bool stop = false;
+
+    TRY(vv_alloc(&s.window, WINDOW, 1));
+    TRY(successor(&s, chain, &record, &found));
+    for (;;) {
+        if (!found) {
+            TRY(settle_end(&s, chain, &record, &found));
+            if (!found)
+                break;
+        }
+        struct vv_chain ahead = *chain;
+        vv_chain_advance(&ahead, &record);
+        TRY(successor(&s, &ahead, &next, &found));
+        const bool vouched = scan->acknowledged >= ahead.end || (found && next.synced >= ahead.end);
+        TRY(take_record(&s, &record, vouched, &stop));
+        if (stop) {
+            if (scan->debris != NULL)
+                scan->debris(scan->context, record.address);
+            break;
+        }
+        *chain = ahead;
+        record = next;
+    }
+out:
+    vv_free(s.window);
+    vv_free(s.large);
+    return rc;
+}

@@ -1,0 +1,98 @@
+/* segment.c - see segment.h. */
+#include "store/journal/segment.h"
+
+#include <stdio.h>
+
+#include "store/record.h"
+
+void vv_segment_name(uint64_t start, char name[VV_SEGMENT_NAME])
+{
+    snprintf(name, VV_SEGMENT_NAME, "log.%016llx", (unsigned long long)start);
+}
+
+bool vv_segment_parse(const char *name, uint64_t *start)
+{
+    uint64_t value = 0;
+
+    if (strncmp(name, "log.", 4) != 0 || strlen(name) != 20)
+        return false;
+    for (const char *p = name + 4; *p != '\0'; p++) {
+        const char *digits = "0123456789abcdef";
+        const char *found = strchr(digits, *p);
+        if (found == NULL)
+            return false;
+        value = value << 4 | (uint64_t)(found - digits);
+    }
+    *start = value;
+    return true;
+}
+
+varve_status vv_segment_open(struct vv_segment *segment, const struct vv_dir *dir, bool write)
+{
+    varve_status rc = VARVE_OK;
+    char name[VV_SEGMENT_NAME];
+
+    if (segment->file.fd >= 0)
+        return VARVE_OK;
+    vv_segment_name(segment->start, name);
+    TRY(vv_file_open(dir, name, write ? VV_OPEN_WRITE : VV_OPEN_READ, &segment->file));
+    TRY(vv_file_size(&segment->file, &segment->written));
+    segment->written -= segment->written % VV_RECORD_ALIGN;
+out:
+    if (rc != VARVE_OK)
+        vv_file_close(&segment->file);
+    return rc;
+}
+
+varve_status vv_segment_create(struct vv_segment *segment, const struct vv_dir *dir)
+{
+    varve_status rc = VARVE_OK;
+    char name[VV_SEGMENT_NAME];
+
+    vv_segment_name(segment->start, name);
+    if (segment->file.fd < 0)
+        TRY(vv_file_open(dir, name, VV_OPEN_WRITE | VV_OPEN_CREATE, &segment->file));
+    TRY(vv_file_size(&segment->file, &segment->written));
+    segment->written -= segment->written % VV_RECORD_ALIGN;
+    TRY(vv_file_sync_new(&segment->file));
+    TRY(vv_dir_sync(dir));
+    segment->settled = true;
+out:
+    return rc;
+}
+
+static varve_status write_zeros(struct vv_segment *segment, uint64_t from, uint64_t to)
+{
+    static const uint8_t zeros[65536];
+    varve_status rc = VARVE_OK;
+
+    for (uint64_t at = from; at < to;) {
+        const uint64_t size = to - at < sizeof zeros ? to - at : sizeof zeros;
+        TRY(vv_file_write(&segment->file, zeros, (size_t)size, at));
+        at += size;
+    }
+    TRY(vv_file_sync_new(&segment->file));
+    segment->written = to;
+out:
+    return rc;
+}
+
+varve_status vv_segment_extend(struct vv_segment *segment, uint64_t size, uint64_t ahead)
+{
+    const uint64_t room = segment->capacity - size;
+    const uint64_t most = size + (ahead < room ? ahead : room);
+
+    VV_ASSERT(size <= segment->capacity);
+    if (size <= segment->written)
+        return VARVE_OK;
+    varve_status rc = write_zeros(segment, segment->written, most);
+    if (rc == VARVE_FULL && most > size)
+        rc = write_zeros(segment, segment->written,
+                         size); /* a disk that is nearly full still takes this one */
+    return rc;
+}
+
+void vv_segment_close(struct vv_segment *segment)
+{
+    vv_file_close(&segment->file);
+}
