@@ -277,7 +277,7 @@ void vv_node_put_saved(struct vv_node *node, unsigned slot, const uint8_t hash[V
 
 /* ---- Hashing ---------------------------------------------------------------------------------- */
 
-bool vv_node_single(const struct vv_node *node, unsigned position, unsigned *slot)
+enum vv_node_keys vv_node_keys_below(const struct vv_node *node, unsigned position, unsigned *slot)
 {
     unsigned first = position, span = 1;
 
@@ -286,10 +286,12 @@ bool vv_node_single(const struct vv_node *node, unsigned position, unsigned *slo
     first -= VV_NODE_SLOTS;
     const uint32_t below = ((UINT32_C(1) << span) - 1) << first;
     const uint32_t leaves = node->leaves & below;
-    if ((node->nodes & below) != 0 || leaves == 0 || (leaves & (leaves - 1)) != 0)
-        return false;
+    if ((node->nodes & below) != 0 || (leaves & (leaves - 1)) != 0)
+        return VV_KEYS_MANY;
+    if (leaves == 0)
+        return VV_KEYS_NONE;
     *slot = lowest(leaves);
-    return true;
+    return VV_KEYS_ONE;
 }
 
 /* Pairs to be hashed abreast. */
@@ -329,7 +331,7 @@ static void hash_group(struct vv_node *const *nodes, size_t count)
             for (uint32_t left = node->stale & level; left != 0; left &= left - 1) {
                 const unsigned position = lowest(left);
                 unsigned slot = 0;
-                if (node->keyed && vv_node_single(node, position, &slot))
+                if (node->keyed && vv_node_keys_below(node, position, &slot) == VV_KEYS_ONE)
                     memcpy(node->hash[position], node->hash[VV_NODE_SLOTS + slot], VV_HASH_SIZE);
                 else
                     batch_put(&batch, node->hash[2 * position], node->hash[position]);
@@ -445,7 +447,7 @@ static bool is_unsaved(struct vv_node *node)
     return node != NULL && atomic_load_explicit(&node->address, memory_order_relaxed) == 0;
 }
 
-static varve_status save_one(struct vv_node *node, struct vv_bytes *bytes, vv_node_write_fn write,
+static varve_status save_one(struct vv_node *node, struct vv_bytes *bytes, vv_node_write_fn put,
                              void *context)
 {
     uint64_t address = 0;
@@ -454,7 +456,7 @@ static varve_status save_one(struct vv_node *node, struct vv_bytes *bytes, vv_no
     vv_node_encode(node, bytes);
     varve_status rc = vv_bytes_done(bytes);
     if (rc == VARVE_OK)
-        rc = write(context, bytes->data, bytes->size, &address);
+        rc = put(context, bytes->data, bytes->size, &address);
     if (rc == VARVE_OK) {
         VV_ASSERT(address != 0);
         atomic_store_explicit(&node->address, address, memory_order_relaxed);
@@ -462,7 +464,7 @@ static varve_status save_one(struct vv_node *node, struct vv_bytes *bytes, vv_no
     return rc;
 }
 
-varve_status vv_top_save(const struct vv_top *top, vv_node_write_fn write, void *context, uint64_t *address)
+varve_status vv_top_save(const struct vv_top *top, vv_node_write_fn put, void *context, uint64_t *address)
 {
     varve_status rc = VARVE_OK;
     struct vv_bytes bytes = VV_BYTES_NONE;
@@ -476,7 +478,7 @@ varve_status vv_top_save(const struct vv_top *top, vv_node_write_fn write, void 
         left[0] = stack[0]->nodes;
         for (;;) {
             if (left[at] == 0) { /* all below it is saved */
-                TRY(save_one(stack[at], &bytes, write, context));
+                TRY(save_one(stack[at], &bytes, put, context));
                 if (at-- == 0)
                     break;
                 continue;

@@ -100,11 +100,12 @@ void vv_top_copy(struct vv_top *copy, const struct vv_top *top);
 bool vv_top_is_empty(const struct vv_top *top);
 void vv_top_hash(const struct vv_top *top, uint8_t hash[VV_HASH_SIZE]); /* hashes what is stale */
 uint64_t vv_top_address(const struct vv_top *top);                      /* 0: nothing, or not saved */
-varve_status vv_top_save(const struct vv_top *top, vv_node_write_fn write, void *context, uint64_t *address);
+varve_status vv_top_save(const struct vv_top *top, vv_node_write_fn put, void *context, uint64_t *address);
 void vv_top_unsave(const struct vv_top *top, uint64_t from);
 
-/* Is the heap position above exactly one key of a keyed node? Then `slot` is whose. */
-bool vv_node_single(const struct vv_node *node, unsigned position, unsigned *slot);
+/* How many keys are below a heap position of a keyed node; when it is one, `slot` is whose. */
+enum vv_node_keys { VV_KEYS_NONE, VV_KEYS_ONE, VV_KEYS_MANY };
+enum vv_node_keys vv_node_keys_below(const struct vv_node *node, unsigned position, unsigned *slot);
 
 /* The saved form: docs/format.md, page tree node. Decoding believes nothing and hashes what it made. */
 void vv_node_encode(const struct vv_node *node, struct vv_bytes *out);

@@ -551,10 +551,10 @@ varve_status vv_pagetree_count(const struct vv_pagetree *tree, uint64_t *count)
 
 /* ---- Saving and proving ----------------------------------------------------------------------- */
 
-varve_status vv_pagetree_save(struct vv_pagetree *tree, vv_node_write_fn write, void *context,
+varve_status vv_pagetree_save(struct vv_pagetree *tree, vv_node_write_fn put, void *context,
                               uint64_t *address)
 {
-    return vv_top_save(&tree->top, write, context, address);
+    return vv_top_save(&tree->top, put, context, address);
 }
 
 void vv_pagetree_unsave(struct vv_pagetree *tree, uint64_t from)

@@ -68,11 +68,11 @@ varve_status vv_pagetree_diff(const struct vv_pagetree *from, const struct vv_pa
 /* How many leaves are present; O(nodes). */
 varve_status vv_pagetree_count(const struct vv_pagetree *tree, uint64_t *count);
 
-/* Write every node that was never saved, children first; `write` stores the bytes and answers their address
+/* Write every node that was never saved, children first; `put` stores the bytes and answers their address
  * (never 0). `address` is the top's (0: all zero). Shared nodes remember their address: a second save of an
- * unchanged tree writes nothing. All leaves must have locators. When `write` fails, or what it took in is dropped
+ * unchanged tree writes nothing. All leaves must have locators. When `put` fails, or what it took in is dropped
  * later, nodes remember addresses that hold nothing: then call vv_pagetree_unsave. */
-varve_status vv_pagetree_save(struct vv_pagetree *tree, vv_node_write_fn write, void *context,
+varve_status vv_pagetree_save(struct vv_pagetree *tree, vv_node_write_fn put, void *context,
                               uint64_t *address);
 
 /* Forget every saved address >= `from`: what was written there never came to be. Addresses rise, so this undoes

@@ -7,7 +7,7 @@
 #ifndef VV_TRIE_H
 #define VV_TRIE_H
 
-#include "page/pagetree.h"
+#include "page/node.h"
 
 struct vv_item {
     uint8_t key[32];
@@ -26,25 +26,31 @@ varve_status vv_trie_open(struct vv_trie *trie, uint64_t address, const uint8_t 
 void vv_trie_copy(struct vv_trie *copy, const struct vv_trie *trie);
 void vv_trie_release(struct vv_trie *trie);
 
-varve_status vv_trie_get(const struct vv_trie *trie, const uint8_t key[32], struct vv_item *item, bool *present);
-varve_status vv_trie_set(struct vv_trie *trie, const struct vv_item *item);      /* adds or replaces */
-varve_status vv_trie_remove(struct vv_trie *trie, const uint8_t key[32]);        /* absent is fine */
+varve_status vv_trie_get(const struct vv_trie *trie, const uint8_t key[32], struct vv_item *item,
+                         bool *present);
+/* Add or replace; remove (absent is fine). On failure the trie is as before. */
+varve_status vv_trie_set(struct vv_trie *trie, const struct vv_item *item);
+varve_status vv_trie_remove(struct vv_trie *trie, const uint8_t key[32]);
 varve_status vv_trie_top(struct vv_trie *trie, uint8_t top[VV_HASH_SIZE]);
 varve_status vv_trie_count(const struct vv_trie *trie, uint64_t *count);
 
-/* The first item whose key is >= `from`, in key order (NULL: the first of all). */
-varve_status vv_trie_next(const struct vv_trie *trie, const uint8_t *from, struct vv_item *item, bool *present);
-/* Items that differ in hash, in key order; NULL: absent on that side. */
+/* The first item whose key is >= `from`, in key order (NULL: the first of all). `from` may be `item->key`. */
+varve_status vv_trie_next(const struct vv_trie *trie, const uint8_t *from, struct vv_item *item,
+                          bool *present);
+/* Items that differ in hash, in key order; NULL: absent on that side. `from` NULL: the empty trie. */
 typedef varve_status (*vv_item_diff_fn)(void *context, const struct vv_item *from, const struct vv_item *to);
-varve_status vv_trie_diff(const struct vv_trie *from, const struct vv_trie *to, vv_item_diff_fn each, void *context);
+varve_status vv_trie_diff(const struct vv_trie *from, const struct vv_trie *to, vv_item_diff_fn each,
+                          void *context);
 
 /* As vv_pagetree_save, _unsave and _address. */
-varve_status vv_trie_save(struct vv_trie *trie, vv_node_write_fn write, void *context, uint64_t *address);
+varve_status vv_trie_save(struct vv_trie *trie, vv_node_write_fn put, void *context, uint64_t *address);
 void vv_trie_unsave(struct vv_trie *trie, uint64_t from);
 uint64_t vv_trie_address(const struct vv_trie *trie);
 
-/* Siblings from `key` to the top, and, when the key is absent but another key's leaf stands in its place, that
- * leaf's key and hash: docs/format.md, proofs. */
-varve_status vv_trie_prove(struct vv_trie *trie, const uint8_t key[32], struct vv_bytes *proof);
+/* Append the way from the place of `key` to the top (docs/format.md, proofs). `item` is what stands in that
+ * place: the key's own item, or the only one of the subtree in which the key would lie (then the key is absent,
+ * which only that item's own preimage shows to others), or nothing (`present` false: absent too). */
+varve_status vv_trie_prove(struct vv_trie *trie, const uint8_t key[32], struct vv_bytes *proof,
+                           struct vv_item *item, bool *present);
 
 #endif

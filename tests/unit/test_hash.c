@@ -1,4 +1,4 @@
-/* test_hash.c - page/hash and page/root: the batches are the hash, and what each id is the hash of. */
+/* test_hash.c - hash.c and root.c: the batches are the hash, and what each id is the hash of. */
 #include "page/hash.h"
 
 #include <setjmp.h>
