@@ -225,18 +225,18 @@ make_engine() {
     [ ! -d "$place" ] || return 0
     use_rust
 
-    work=$place.tmp
-    rm -rf "$work"
+    work=$place.tmp # kept when interrupted: cargo goes on where it was
+    rm -rf "$work/done"
     mkdir -p "$work/done"
     total=$(crates_in "$root/engine/Cargo.toml")
     say "compiling the engine, once: $total crates, about 2 to 15 minutes"
-    if ! RUSTC=$rustc CARGO_TARGET_DIR=$work/target VARVE_ENGINE_INCLUDE=$work/done/include \
+    if ! RUSTC=$rustc CARGO_TARGET_DIR=$work/target VARVE_ENGINE_INCLUDE=$work/include \
         run_watched "$work/log" "$total crates" Compiling \
         "$cargo" build --release --locked --manifest-path "$root/engine/Cargo.toml"; then
         tail -n 30 "$work/log" >&2
         fail "the engine did not compile; all it said is in $work/log"
     fi
-    mv "$work/target/release/libvarve_engine.a" "$work/done/"
+    mv "$work/target/release/libvarve_engine.a" "$work/include" "$work/done/"
     "$rustc" --version >"$work/done/built-by"
     mv "$work/done" "$place"
     rm -rf "$work"
@@ -257,7 +257,7 @@ make_spec() {
     use_rust
 
     work=$place.tmp
-    rm -rf "$work"
+    rm -rf "$work/done"
     mkdir -p "$work/done"
     total=$(crates_in "$root/tools/spec/Cargo.toml")
     say "converting the specification's test suite, once"
