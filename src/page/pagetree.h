@@ -26,7 +26,7 @@ struct vv_pagetree {
     uint64_t page_count; /* indices are below this; at most VV_PAGETREE_PAGES_MAX */
     const struct vv_node_source *source;
 };
-#define VV_PAGETREE_PAGES_MAX (UINT64_C(1) << 52)
+#define VV_PAGETREE_PAGES_MAX ((UINT64_C(1) << 52) - 1) /* so that its size in bytes is a u64 */
 
 /* An empty (all zero) tree of `page_count` pages. */
 void vv_pagetree_init(struct vv_pagetree *tree, uint64_t page_count, const struct vv_node_source *source);
