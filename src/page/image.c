@@ -2,6 +2,8 @@
  *
  *   bytes      the mapping; the guest writes here at any time between two calls on the image
  *   written    set of pages: may differ from what they were at the last look (kernel marks already taken)
+ *   hot        a few pages that were written lately and are left marked: written again they make no fault, so
+ *              every look compares them; when too many of them turn out quiet all marks are taken anew
  *   shadow     per page: its bytes at the last look, when they may differ from the base; set `changed` says where
  *   base       per page: its base bytes, when memory has them; set `based` says where. Else zeros beyond the base's
  *              length, else `read_base`; on rungs that keep copies (all but armed): else zeros
@@ -11,7 +13,7 @@
  *   arena      all those page copies: one free list, given back when little of it is in use
  * Laws of this file, beside those of image.h:
  *   (M1) bytes of page p at the last look are: its shadow, else its base bytes. A page that is neither in
- *        `written` nor marked by the kernel still has them.
+ *        `written` nor hot nor marked by the kernel since still has them.
  *   (M2) bytes of page p at a level's moment are: the entry of the lowest level from there up that has one, else
  *        its bytes at the last look. So a look that finds p changed gives the *top* level those, once.
  *   (M3) a failure leaves M1 and M2 true: a page leaves `written` only when its shadow has been made.
@@ -53,10 +55,35 @@ struct arena {
     size_t used;       /* pages handed out */
 };
 
+/* Full chunks are mapped as huge pages where the system has them: one fault instead of 512. */
+static varve_status map_chunk(struct chunk *chunk)
+{
+    const size_t size = (size_t)LAST_CHUNK * VV_PAGE_SIZE;
+    uint8_t *bytes = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (bytes == MAP_FAILED)
+        return vv_fail_errno(errno, "map %zu bytes for copies of pages", size);
+    const size_t before = (size - (uintptr_t)bytes % size) % size;
+    if (before > 0)
+        (void)munmap(bytes, before);
+    (void)munmap(bytes + before + size, size - before);
+    (void)madvise(bytes + before, size, MADV_HUGEPAGE);
+    chunk->bytes = bytes + before;
+    return VARVE_OK;
+}
+
+static void release_chunk(struct chunk *chunk)
+{
+    if (chunk->page_count == LAST_CHUNK)
+        (void)munmap(chunk->bytes, (size_t)LAST_CHUNK * VV_PAGE_SIZE);
+    else
+        vv_free(chunk->bytes);
+}
+
 static void arena_release(struct arena *arena)
 {
     for (size_t i = 0; i < arena->chunk_count; i++)
-        vv_free(arena->chunks[i].bytes);
+        release_chunk(&arena->chunks[i]);
     vv_free(arena->chunks);
     *arena = (struct arena){ .chunks = NULL };
 }
@@ -72,7 +99,10 @@ static varve_status arena_add_chunk(struct arena *arena)
     }
     if (arena->page_count >= FIRST_CHUNK) /* double what is there, up to a limit */
         chunk.page_count = arena->page_count < LAST_CHUNK ? arena->page_count : LAST_CHUNK;
-    TRY(vv_alloc(&chunk.bytes, chunk.page_count, VV_PAGE_SIZE));
+    if (chunk.page_count == LAST_CHUNK)
+        TRY(map_chunk(&chunk));
+    else
+        TRY(vv_alloc(&chunk.bytes, chunk.page_count, VV_PAGE_SIZE));
     arena->chunks[arena->chunk_count++] = chunk;
     arena->page_count += chunk.page_count;
     arena->unused = chunk.page_count;
@@ -167,7 +197,9 @@ struct vv_image {
     uint64_t user;  /* number of the thread that entered; 0: nobody promises anything */
     uint64_t quiet; /* page faults of that thread at the last look, plus 1; 0: unknown */
 
-    struct vv_page_list found;
+    struct vv_page_list found, hot;
+    bool busy;     /* the last take found more than can be hot: do not peek first */
+    size_t wasted; /* hot pages that a look compared and found unchanged, since the last take */
     struct vv_image_change *changes;
     size_t change_capacity;
 };
@@ -357,7 +389,7 @@ void vv_image_enter(struct vv_image *image)
     }
 }
 
-/* All pages are marked or in `written`: the first write to any other page faults. */
+/* All pages are marked, hot or in `written`: the first write to any other page faults. */
 static bool nothing_new(struct vv_image *image)
 {
     if (image->user != this_thread())
@@ -445,6 +477,7 @@ void vv_image_free(struct vv_image *image)
     vv_free(image->levels);
     arena_release(&image->arena);
     vv_page_list_release(&image->found);
+    vv_page_list_release(&image->hot);
     vv_free(image->changes);
     vv_free(image->pages);
     vv_free(image->groups);
@@ -638,28 +671,78 @@ static void distrust(struct vv_image *image, varve_status rc)
         image->lost = true;
 }
 
-static varve_status ask_kernel(struct vv_image *image, bool clear)
-{
-    const varve_status rc = clear ? vv_dirty_take(image->tracker, image->bytes, image->size, &image->found)
-                                  : vv_dirty_peek(image->tracker, image->bytes, image->size, &image->found);
+/* Comparing a page costs a fraction of the fault that marks it again, and a scan about as much as this many. */
+enum { HOT_MOST = 128, HOT_WASTE = 64 };
 
-    for (size_t i = 0; i < image->found.count; i++)
-        add_written(image, image->found.pages[i]);
-    if (clear)
-        distrust(image, rc);
+enum look_mode {
+    TAKE_ALL,  /* mark every page again: the first write to any page is seen from now on */
+    KEEP_HOT,  /* leave a few pages writable, and look at them each time */
+    ONLY_PEEK, /* leave what was written as it is: a take must follow before the next look */
+};
+
+static void add_all(struct vv_image *image, const struct vv_page_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->pages[i] < page_count(image)) /* a hot one may have gone with a shrink */
+            add_written(image, list->pages[i]);
+}
+
+static varve_status peek(struct vv_image *image)
+{
+    const varve_status rc = vv_dirty_peek(image->tracker, image->bytes, image->size, &image->found);
+
+    add_all(image, &image->found);
     return rc;
 }
 
-/* Put into `written` what was written since the last look; `clear` takes the marks. Without, they stay. */
-static varve_status find_written(struct vv_image *image, bool clear)
+static varve_status take(struct vv_image *image)
 {
-    if (nothing_new(image))
+    const varve_status rc = vv_dirty_take(image->tracker, image->bytes, image->size, &image->found);
+
+    add_all(image, &image->found);
+    distrust(image, rc);
+    if (rc == VARVE_OK) {
+        image->busy = image->found.count > HOT_MOST;
+        image->hot.count = image->wasted = 0;
+    }
+    return rc;
+}
+
+/* What is marked now, the hot pages before among it, is hot from now on, if it is not too much. */
+static varve_status peek_or_take(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(peek(image));
+    if (image->found.count > HOT_MOST) {
+        TRY(take(image));
+    } else {
+        const struct vv_page_list before = image->hot;
+        image->hot = image->found;
+        image->found = before;
+    }
+out:
+    return rc;
+}
+
+/* Put into `written` what may have been written since the last look. */
+static varve_status find_written(struct vv_image *image, enum look_mode mode)
+{
+    const bool quiet = nothing_new(image), cold = image->wasted > HOT_WASTE + image->hot.count;
+
+    if (quiet && (mode == TAKE_ALL ? image->hot.count == 0 : mode == ONLY_PEEK || !cold)) {
+        add_all(image, &image->hot);
         return VARVE_OK;
+    }
     image->quiet = 0;
-    if (image->lost) /* mark all anew, then hold every page for written: no write falls between */
+    if (image->lost) { /* mark all anew, then hold every page for written: no write falls between */
         image->lost = vv_dirty_arm(image->tracker, image->bytes, image->size) != VARVE_OK;
-    else if (vv_tracker_rung(image->tracker) != VV_DIRTY_COMPARE)
-        return ask_kernel(image, clear);
+        image->hot.count = 0;
+    } else if (vv_tracker_rung(image->tracker) != VV_DIRTY_COMPARE) {
+        if (mode == ONLY_PEEK)
+            return peek(image);
+        return mode == TAKE_ALL || image->copies || image->busy || cold ? take(image) : peek_or_take(image);
+    }
     all_written(image);
     return VARVE_OK;
 }
@@ -712,8 +795,11 @@ static varve_status keep_page(struct vv_image *image, uint64_t page)
     const bool keep = top != NULL && page < top->size / VV_PAGE_SIZE && info->holder != top->id;
     uint8_t *now = info->shadow;
 
-    if (before != NULL && same_page(before, page_bytes(image, page)))
-        return VARVE_OK; /* written with what was there */
+    if (before != NULL &&
+        same_page(before, page_bytes(image, page))) { /* written with what was there, or hot and quiet */
+        image->wasted++;
+        return VARVE_OK;
+    }
     if (keep)
         TRY(reserve_entry(top));
     if (keep || now == NULL)
@@ -765,8 +851,10 @@ static void forget_restored(struct vv_image *image)
     for (size_t i = 0; i < others; i++)
         add_written(image, image->found.pages[i]);
     distrust(image, rc);
-    if (rc == VARVE_OK) /* otherwise what was not taken is found again, and compares equal */
+    if (rc == VARVE_OK) { /* otherwise what was not taken is found again, and compares equal */
+        image->hot.count = image->wasted = 0;
         remember_faults(image);
+    }
 }
 
 /* Every call begins here: a way back that broke off is gone to its end first. */
@@ -794,7 +882,7 @@ static varve_status look(struct vv_image *image)
     varve_status rc = VARVE_OK;
     const uint64_t end = page_count(image);
 
-    TRY(find_written(image, true));
+    TRY(find_written(image, KEEP_HOT));
     if (image->quiet != 0 && !image->pending)
         return VARVE_OK;
     for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++) {
@@ -889,7 +977,7 @@ static varve_status go_back(struct vv_image *image, size_t index, bool to_base)
     const uint64_t end = page_count(image);
     const uint64_t size = to_base ? image->base_size : image->levels[index].size;
 
-    TRY(find_written(image, false));
+    TRY(find_written(image, ONLY_PEEK));
     image->torn = true;
     image->back_size = size;
     image->quiet = 0;
@@ -1023,7 +1111,7 @@ varve_status vv_image_changes(struct vv_image *image, const struct vv_image_chan
     *changes = NULL;
     *count = 0;
     TRY(finish(image));
-    TRY(find_written(image, true));
+    TRY(find_written(image, TAKE_ALL));
     for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++) {
         TRY(base_of(image, page, &base));
         if (!same_page(base, page_bytes(image, page)))
@@ -1051,7 +1139,7 @@ varve_status vv_image_changed_since(struct vv_image *image, uint32_t depth, uint
     const size_t index = level_from(image, depth);
     if (index == image->level_count)
         return VARVE_OK; /* nothing was settled for it, so nothing was written since */
-    TRY(find_written(image, true));
+    TRY(find_written(image, KEEP_HOT));
     const uint64_t id = image->levels[index].id, had = image->levels[index].size / VV_PAGE_SIZE;
     const uint64_t end = page_count(image);
     /* Pages that a level from there up keeps, each at the lowest that does (M2). */
@@ -1151,7 +1239,7 @@ varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void 
     VV_ASSERT(read_base != NULL);
     TRY(finish(image));
     if (image->copies)
-        TRY(find_written(image, true));
+        TRY(find_written(image, TAKE_ALL));
     for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++)
         fresh += image->pages[page].base == NULL;
     if (image->based + fresh > room) { /* what just changed is likelier to change again */
@@ -1175,7 +1263,7 @@ varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void 
     image->read_base = read_base;
     image->context = context;
     if (!image->copies) { /* what was written since the commit looked: its base is what the commit has */
-        TRY(find_written(image, true));
+        TRY(find_written(image, TAKE_ALL));
         for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++)
             drop_base(image, page);
     }

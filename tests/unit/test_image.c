@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -389,12 +390,14 @@ static void big_free(struct big *big)
     free(big->then);
 }
 
+/* A few, so that pages become hot and stay so; some more than can be hot; or most of the image. */
 static void big_write(struct big *big)
 {
+    static const unsigned counts[] = { 0, 25, 150, 500, 8000 };
     struct random *random = &big->random;
     uint8_t *bytes = vv_image_bytes(big->image);
 
-    for (unsigned i = 0; i < 2600; i++) {
+    for (uint64_t i = counts[below(random, 5)]; i-- > 0;) {
         const uint64_t value = draw(random),
                        page = below(random, 4) == 0 ? below(random, big->pages) : (value >> 7) % 97;
         const uint64_t offset = page * PAGE + below(random, PAGE);
@@ -430,7 +433,10 @@ static void big_fork(struct big *big)
         size_t count;
         const bool gone = mincore(vv_image_bytes(big->image), PAGE, &resident) != 0 && errno == ENOMEM;
         const bool refused = vv_image_changes(big->image, &changes, &count) == VARVE_MISUSE;
-        vv_image_free(big->image);
+        uint8_t *own = mmap(vv_image_bytes(big->image), PAGE, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        vv_image_free(big->image); /* leaves alone what the child put there */
+        *own = 1;
         _exit(gone && refused ? 0 : 1);
     }
     big_write(big);
@@ -499,7 +505,7 @@ static void big_round(struct big *big, unsigned round)
 
 static void a_million_writes_are_all_seen_on_every_rung(void **state)
 {
-    const unsigned rounds = 420 * scale();
+    const unsigned rounds = 660 * scale();
     struct vv_tracker *tracker = NULL;
     struct big big;
 
@@ -576,6 +582,35 @@ static void a_one_call_session_copies_no_page(void **state)
         assert_int_equal(model->base_reads, 10);
         model_free(model);
     }
+    vv_tracker_free(tracker);
+}
+
+/* Growth and silent stores bring in no page but those that were written. */
+static void only_written_pages_take_memory(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    struct model *model = model_new(tracker, 30, 13);
+    const uint64_t filled = vv_image_private_bytes(model->image);
+    assert_int_equal(vv_image_grow(model->image, 90 * PAGE), VARVE_OK);
+    model->now.size = 90 * PAGE;
+    put_byte(model, 77, 1);
+    assert_changes(model);
+    assert_int_equal(vv_image_private_bytes(model->image), filled + PAGE);
+    savepoint(model);
+    assert_int_equal(settle(model), VARVE_OK);
+    const uint64_t settled = vv_image_private_bytes(model->image);
+    for (uint32_t i = 0; i < 40; i++) {
+        put_byte(model, 77, 1);
+        assert_int_equal(vv_image_settle(model->image, 2 + i), VARVE_OK);
+    }
+    assert_int_equal(vv_image_private_bytes(model->image), settled);
+    assert_int_equal(vv_image_rollback(model->image, 1), VARVE_OK);
+    assert_as_model(model);
+    model_free(model);
     vv_tracker_free(tracker);
 }
 
@@ -842,6 +877,98 @@ static void a_thread_sees_what_another_wrote(void **state)
     }
 }
 
+/* Fault one page after another until this thread has had `target` faults. */
+static long fault_until(long target)
+{
+    struct rusage usage;
+    uint8_t *pages = mmap(NULL, 4096 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    (void)madvise(pages, 4096 * PAGE, MADV_NOHUGEPAGE);
+    (void)getrusage(RUSAGE_THREAD, &usage);
+    for (uint64_t page = 0; usage.ru_minflt < target && page < 4096; page++) {
+        ((volatile uint8_t *)pages)[page * PAGE] = 1;
+        (void)getrusage(RUSAGE_THREAD, &usage);
+    }
+    (void)munmap(pages, 4096 * PAGE);
+    return usage.ru_minflt;
+}
+
+static void look_at_1500_faults(struct model *model)
+{
+    savepoint(model);
+    (void)settle(model);
+    (void)fault_until(1500);
+    (void)vv_image_settle(model->image, 2);
+    (void)vv_image_release(model->image, 2);
+}
+
+static void write_up_to_1500_faults(struct model *model)
+{
+    if (fault_until(1499) == 1499)
+        put_byte(model, 6, 0x66); /* the 1500th */
+}
+
+static void roll_back_here(struct model *model)
+{
+    write_up_to_1500_faults(model);
+    (void)roll_back(model, 1);
+}
+
+/* Threads that never enter: one looks when it has had n faults, the next writes and looks at the same n. */
+static void the_fault_count_of_a_stranger_says_nothing(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    struct model *model = model_new(tracker, 20, 14);
+    vv_image_enter(model->image); /* a promise that is not kept */
+    on_another_thread(model, look_at_1500_faults);
+    on_another_thread(model, roll_back_here);
+    assert_as_model(model);
+    model_free(model);
+    vv_tracker_free(tracker);
+}
+
+struct meddler {
+    struct model *model;
+    bool done;
+};
+
+static varve_status read_and_meddle(void *context, uint64_t index, uint8_t page[VV_PAGE_SIZE])
+{
+    struct meddler *meddler = context;
+
+    if (!meddler->done)
+        put_byte(meddler->model, 19, 0x99);
+    meddler->done = true;
+    return read_base(meddler->model, index, page);
+}
+
+/* As another thread could, on an exposed image, while a page is put back. */
+static void a_write_during_the_way_back_is_not_forgotten(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    struct model *model = model_new(tracker, 20, 15);
+    struct meddler meddler = { .model = model };
+    assert_int_equal(vv_image_arm(model->image, read_and_meddle, &meddler), VARVE_OK);
+    savepoint(model);
+    assert_int_equal(settle(model), VARVE_OK);
+    put_byte(model, 4, 1);
+    assert_int_equal(roll_back(model, 1), VARVE_OK);
+    assert_true(meddler.done);
+    model->now.bytes[19 * PAGE + 9] = 0x99;
+    assert_as_model(model);
+    assert_changes(model);
+    model_free(model);
+    vv_tracker_free(tracker);
+}
+
 /* Whoever holds an exposed image's address writes when it likes, and never enters. */
 static void an_exposed_image_hides_no_write(void **state)
 {
@@ -1060,6 +1187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_one_call_session_copies_no_page),
+        cmocka_unit_test(only_written_pages_take_memory),
         cmocka_unit_test(a_chained_session_reads_no_base_within_its_budget),
         cmocka_unit_test(a_large_commit_gives_its_memory_back),
         cmocka_unit_test(release_keeps_what_an_unsettled_savepoint_needs),
@@ -1067,6 +1195,8 @@ int main(void)
         cmocka_unit_test(growth_has_its_limits),
         cmocka_unit_test(beyond_the_length_there_is_nothing),
         cmocka_unit_test(a_thread_sees_what_another_wrote),
+        cmocka_unit_test(the_fault_count_of_a_stranger_says_nothing),
+        cmocka_unit_test(a_write_during_the_way_back_is_not_forgotten),
         cmocka_unit_test(an_exposed_image_hides_no_write),
         cmocka_unit_test(running_out_of_memory_changes_nothing),
         cmocka_unit_test(making_and_filling_survives_running_out_of_memory),
