@@ -65,7 +65,7 @@ struct vv_refusals {
 };
 void vv_refusals_release(struct vv_refusals *refusals);
 
-/* Everything that vv_rewrite would refuse, found without rewriting (at most 1000). VARVE_OK also when there is some. */
+/* What vv_rewrite would refuse, found without rewriting; the first hundred. VARVE_OK also when there is some. */
 varve_status vv_rewrite_refusals(const struct vv_wasm *module, const struct vv_rewrite_options *options,
                                  struct vv_refusals *refusals);
 
@@ -96,7 +96,7 @@ struct vv_plan_table {
     uint32_t index;
     varve_type type;
     bool nullable;
-    struct vv_wasm_limit limit;
+    struct vv_wasm_range range;
     char name[VV_PLAN_NAME_SIZE];
 };
 
@@ -119,7 +119,7 @@ struct vv_plan {
     struct vv_bytes code; /* the rewritten module; vv_bytes_release it when it is compiled, if you like */
 
     bool has_memory;             /* then exported as VV_EXPORT_MEMORY */
-    struct vv_wasm_limit memory; /* in WASM pages, as declared: max is ours to check */
+    struct vv_wasm_range memory; /* in WASM pages, as declared: max is ours to check */
 
     struct vv_plan_import *imports;
     struct vv_plan_export *exports;
@@ -140,6 +140,7 @@ struct vv_plan {
     uint64_t argument_buffer;    /* the value of `A`, if it is one */
     uint32_t functions_appended; /* probes and droppers */
 
+    uint32_t *exports_by_name;
     char *texts; /* what the texts and signatures above lie in */
     varve_type *values;
 };

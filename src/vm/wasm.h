@@ -17,10 +17,11 @@
 
 enum {
     VV_WASM_PAGE = 65536,
-    VV_WASM_NONE = UINT32_MAX,   /* no index: nothing imported, a null reference */
     VV_WASM_GLOBALS_MAX = 32768, /* the engine aborts the process beyond: no option raises these two */
     VV_WASM_SEGMENTS_MAX = 32768 /* that instructions name */
 };
+
+#define VV_WASM_NONE UINT32_MAX /* no index: nothing imported, a null reference */
 
 /* Every limit has its name in the words of the refusal. 0 in varve_limits: the default here. */
 struct vv_wasm_limits {
@@ -131,15 +132,21 @@ enum vv_wasm_feature {
     VV_WASM_LEGACY_EXCEPTIONS, /* try, catch, rethrow, delegate, catch_all */
     VV_WASM_THREADS,           /* atomic instructions */
     VV_WASM_GC,
-    VV_WASM_STACK_SWITCHING,
     VV_WASM_WIDE_ARITHMETIC,
     VV_WASM_MULTI_MEMORY, /* a memory argument that names another memory than 0 */
     VV_WASM_FEATURES
 };
 const char *vv_wasm_feature_name(enum vv_wasm_feature feature);
 
+enum {
+    VV_WASM_FUNCTION_TYPE = 0x60,
+    VV_WASM_STRUCT_TYPE = 0x5f,
+    VV_WASM_ARRAY_TYPE = 0x5e,
+    VV_WASM_CONT_TYPE = 0x5d
+};
 struct vv_wasm_type {
-    bool is_function;
+    uint8_t form;    /* VV_WASM_FUNCTION_TYPE or another's */
+    bool plain;      /* no supertype, no group: equal to any that looks like it */
     uint32_t values; /* params, then results, in struct vv_wasm.values */
     uint32_t param_count, result_count;
 };
@@ -158,7 +165,8 @@ struct vv_wasm_function {
     bool referenced;     /* an element, a constant or a ref.func names it: a reference to it can exist */
 };
 
-struct vv_wasm_limit {
+/* What the format calls limits; ours bear that name. */
+struct vv_wasm_range {
     uint64_t min, max; /* max: valid if has_max */
     bool has_max, is64, shared;
 };
@@ -166,15 +174,16 @@ struct vv_wasm_limit {
 struct vv_wasm_table {
     varve_type type;
     bool nullable;
-    struct vv_wasm_limit limit;
+    struct vv_wasm_range range;
     uint32_t import;
+    struct vv_span whole;
     struct vv_span type_bytes;    /* the reference type, as it is written */
     struct vv_span init;          /* constant expression; size 0: none */
     struct vv_wasm_place changed; /* the first instruction that can change it */
 };
 
 struct vv_wasm_memory {
-    struct vv_wasm_limit limit; /* in WASM pages */
+    struct vv_wasm_range range; /* in WASM pages */
     bool custom_page;           /* a page size of its own */
     uint32_t import;
 };
@@ -183,6 +192,7 @@ struct vv_wasm_global {
     varve_type type;
     bool nullable, is_mutable;
     uint32_t import;
+    struct vv_span whole;
     struct vv_span type_bytes;
     struct vv_span init; /* constant expression; size 0: imported */
 };
@@ -279,6 +289,9 @@ bool vv_wasm_is_contract(const struct vv_wasm *module);
  * Walks the name section: for messages. */
 struct vv_text vv_wasm_function_name(const struct vv_wasm *module, uint32_t index);
 
+/* How many bytes of a text to show in a message: not over 100, and no half character. */
+int vv_text_shown(struct vv_text text);
+
 /* "function 12 (malloc), offset 0x1a2b", for messages. Returns `text`. */
 const char *vv_wasm_place_format(const struct vv_wasm *module, const struct vv_wasm_place *place, char *text,
                                  size_t capacity);
@@ -296,6 +309,7 @@ struct vv_wasm_constant {
     uint32_t opcode;    /* 0xfd0c for v128.const; 0xfb00 | n for those of GC; VV_WASM_END */
     struct vv_span raw; /* as it is written */
     uint32_t index;     /* of global.get, ref.func */
+    int64_t heap;       /* of ref.null: a type index, or negative */
     uint8_t bits[16];   /* of a number */
 };
 enum {
