@@ -664,7 +664,7 @@ static void all_written(struct vv_image *image)
     image->pending = true;
 }
 
-/* After a take or peek that failed with anything but MEMORY no mark means anything. */
+/* After a take that failed with anything but MEMORY no mark means anything. */
 static void distrust(struct vv_image *image, varve_status rc)
 {
     if (rc != VARVE_OK && rc != VARVE_MEMORY)
@@ -725,6 +725,25 @@ out:
     return rc;
 }
 
+static varve_status ask_kernel(struct vv_image *image, enum look_mode mode, bool cold)
+{
+    if (mode == ONLY_PEEK)
+        return peek(image);
+    if (mode == TAKE_ALL || image->copies || image->busy || cold)
+        return take(image);
+    return peek_or_take(image);
+}
+
+/* Something broke the marks: the embedder mapped over a piece, say. Begin again; the caller holds every page for
+ * written, so nothing is missed. While even this fails every look compares everything. */
+static void mark_all_anew(struct vv_image *image)
+{
+    image->hot.count = image->wasted = 0;
+    image->lost =
+        vv_dirty_register(image->tracker, image->bytes, image->reserve + image->guard) != VARVE_OK ||
+        vv_dirty_arm(image->tracker, image->bytes, image->size) != VARVE_OK;
+}
+
 /* Put into `written` what may have been written since the last look. */
 static varve_status find_written(struct vv_image *image, enum look_mode mode)
 {
@@ -735,14 +754,14 @@ static varve_status find_written(struct vv_image *image, enum look_mode mode)
         return VARVE_OK;
     }
     image->quiet = 0;
-    if (image->lost) { /* mark all anew, then hold every page for written: no write falls between */
-        image->lost = vv_dirty_arm(image->tracker, image->bytes, image->size) != VARVE_OK;
-        image->hot.count = 0;
-    } else if (vv_tracker_rung(image->tracker) != VV_DIRTY_COMPARE) {
-        if (mode == ONLY_PEEK)
-            return peek(image);
-        return mode == TAKE_ALL || image->copies || image->busy || cold ? take(image) : peek_or_take(image);
+    if (!image->lost && vv_tracker_rung(image->tracker) != VV_DIRTY_COMPARE) {
+        const varve_status rc = ask_kernel(image, mode, cold);
+        if (rc == VARVE_OK || rc == VARVE_MEMORY)
+            return rc;
+        image->lost = true;
     }
+    if (image->lost)
+        mark_all_anew(image);
     all_written(image);
     return VARVE_OK;
 }

@@ -15,7 +15,8 @@
  *   (I4) A one-call session copies no page before its call and none after: pre-images are taken lazily, at the
  *        next settle.
  * Cost of settle: one scan and one page copy per page written since. In front of the scan, when the caller uses
- * vv_image_enter: no page fault on this thread since the last look, nothing was written. One thread at a time.
+ * vv_image_enter: no page fault on this thread since the last look, so nothing was written but a few hot pages,
+ * which are compared. One thread at a time.
  *
  * Memory: on the armed rung one page per page changed, for undo. The other rungs cannot tell a page that was
  * filled from one that was written: they keep a second copy of every page that was filled, from arm on. */
