@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bytes.h"
 #include "page/root.h"
 
 static varve_status open_pool(const struct vv_dir *store, bool make, struct vv_dir *pool)
@@ -30,7 +31,7 @@ static varve_status read_checked(const struct vv_dir *pool, const uint8_t hash[V
     uint8_t found[VV_HASH_SIZE];
     char name[65];
 
-    varve_hex_format(hash, name);
+    vv_hex_format(hash, name);
     TRY(vv_dir_read(pool, name, VV_CODE_SIZE_MAX, code, size));
     vv_code_hash(*code, *size, found);
     if (!vv_hash_equal(found, hash)) {
@@ -62,7 +63,7 @@ varve_status vv_codepool_put(const struct vv_dir *store, const uint8_t hash[VV_H
     }
     if (rc != VARVE_NOT_FOUND && rc != VARVE_CORRUPT)
         goto out;
-    varve_hex_format(hash, name);
+    vv_hex_format(hash, name);
     TRY(vv_dir_publish(&pool, name, code, size));
 out:
     vv_free(there);
@@ -83,7 +84,7 @@ varve_status vv_codepool_get(const struct vv_dir *store, const uint8_t hash[VV_H
     if (rc == VARVE_OK)
         rc = read_checked(&pool, hash, code, size);
     if (rc == VARVE_NOT_FOUND) {
-        varve_hex_format(hash, name);
+        vv_hex_format(hash, name);
         rc = vv_fail(VARVE_NOT_FOUND, "the store has no bytecode %s", name);
     }
     vv_dir_close(&pool);
@@ -103,10 +104,10 @@ static int check_name(void *context, const char *name)
     uint8_t *code = NULL;
     size_t size = 0;
     char canonical[65];
-    varve_status rc = varve_hex_parse(name, hash);
+    varve_status rc = vv_hex_parse(name, hash);
 
     if (rc == VARVE_OK) {
-        varve_hex_format(hash, canonical);
+        vv_hex_format(hash, canonical);
         if (strcmp(canonical, name) != 0)
             rc = vv_fail(VARVE_INVALID, "no file of this store has such a name");
     } else {

@@ -491,6 +491,22 @@ varve_status vv_revision_resolve(varve_store *store, const struct vv_revision *r
     return rc;
 }
 
+varve_status vv_revision_ref(varve_store *store, const char *text, char name[256])
+{
+    struct vv_ref_facts ref = { .moves = 0 };
+    const char *wanted = text == NULL || strcmp(text, "HEAD") == 0 ? "main" : text;
+    char words[256];
+    const varve_status rc = find_ref(store, wanted, true, &ref);
+
+    if (rc == VARVE_NOT_FOUND) {
+        near_miss(store, wanted, words, sizeof words);
+        return vv_fail(rc, "%.200s: no such branch or tag%s", wanted, words);
+    }
+    if (rc == VARVE_OK)
+        memcpy(name, ref.name, sizeof ref.name);
+    return rc;
+}
+
 varve_status vv_revision_id(varve_store *store, const char *text, varve_commit_id *id)
 {
     struct vv_revision revision;

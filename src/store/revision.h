@@ -26,6 +26,9 @@ varve_status vv_revision_resolve(varve_store *store, const struct vv_revision *r
 varve_status vv_revision_id(varve_store *store, const char *text,
                             varve_commit_id *id); /* both; NULL: HEAD of main */
 
+/* The full name of the branch or tag (deleted ones too, for they have a past) that `text` names; NULL, HEAD: main. */
+varve_status vv_revision_ref(varve_store *store, const char *text, char name[256]);
+
 /* Ref names: git's check-ref-format, and none that reads as HEAD, rN or 64 hex digits. VARVE_INVALID. */
 varve_status vv_ref_name_check(const char *name);
 /* Module and image names: [A-Za-z_][A-Za-z0-9_.-]{0,126}, not 64 hex digits. VARVE_INVALID. */

@@ -396,7 +396,7 @@ static varve_status load(struct vv_state *state, const struct vv_item *item, str
     TRY(state->source->load(state->source->context, &id, item->locator, &loaded));
     TRY(vv_module_leaf(loaded, leaf));
     if (memcmp(&loaded->id, &id, sizeof id) != 0 || !vv_hash_equal(leaf, item->hash)) {
-        varve_hex_format(id.bytes, hex);
+        vv_hex_format(id.bytes, hex);
         rc = vv_fail(VARVE_CORRUPT, "the entry of module %s is not the one that the state's root names", hex);
         goto out;
     }

@@ -1,0 +1,605 @@
+/* seal.c - what a session comes to: its modules brought up to date, their root, and the commit of it all.
+ *
+ * A sealed module is the base's tree with the leaves of the pages that differ; bytes that differ from the base are
+ * all that is hashed. What seals to the very leaf it had is no change. Sealing takes nothing from the session: the
+ * state is made in a copy, so that a root can be asked for at any time and a commit that fails leaves it whole.
+ * Moves:  SEAL    capture live instances, pages that differ, leaves, the set of changes    [seal_all]
+ *         COMMIT  new code stored, prepare, publish: the one instant                       [publish]
+ *         CHAIN   the new commit is the base, images stay mapped                           [chain] */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "page/root.h"
+#include "store/revision.h"
+#include "store/session.h"
+
+/* All that the session changes, and the state that results. Pages are lent by the images, which nobody touches. */
+struct sealed {
+    struct vv_module_change *modules; /* by id; each holds its `after` */
+    size_t count;
+    struct vv_state state;
+    bool has_state;
+    uint64_t modules_total, pages;
+};
+
+/* ---- One module ------------------------------------------------------------------------------- */
+
+/* Hashes of the pages that `changes` gives bytes for, side by side. */
+static varve_status hash_changes(const struct vv_image_change *changes, struct vv_page_change *pages,
+                                 size_t count)
+{
+    const uint8_t **bytes = NULL;
+    uint8_t(*hashes)[VV_HASH_SIZE] = NULL;
+    size_t hashed = 0;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_alloc(&bytes, count, sizeof *bytes));
+    TRY(vv_alloc(&hashes, count, sizeof *hashes));
+    for (size_t i = 0; i < count; i++)
+        if (changes[i].bytes != NULL)
+            bytes[hashed++] = changes[i].bytes;
+    vv_hash_pages(bytes, hashed, hashes);
+    hashed = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *hash = changes[i].bytes != NULL ? hashes[hashed++] : vv_hash_zero;
+        pages[i] = (struct vv_page_change){ .index = changes[i].index,
+                                            .bytes = vv_hash_is_zero(hash) ? NULL : changes[i].bytes };
+        memcpy(pages[i].hash, hash, VV_HASH_SIZE);
+    }
+out:
+    vv_free(bytes);
+    vv_free(hashes);
+    return rc;
+}
+
+/* Put the pages into the tree, and learn from its old leaves where their base bytes are. */
+static varve_status set_leaves(struct vv_pagetree *tree, const struct vv_image_change *changes,
+                               struct vv_page_change *pages, size_t count)
+{
+    varve_status rc = VARVE_OK;
+
+    for (size_t i = 0; i < count; i++) {
+        struct vv_leaf leaf = { .locator = 0 };
+        bool present = false;
+        TRY(vv_pagetree_get(tree, pages[i].index, &leaf, &present));
+        if (present && leaf.locator != 0) {
+            pages[i].base = changes[i].base;
+            pages[i].base_locator = leaf.locator;
+        }
+        leaf.locator = 0;
+        memcpy(leaf.hash, pages[i].hash, VV_HASH_SIZE);
+        TRY(vv_pagetree_set(tree, pages[i].index, pages[i].bytes == NULL ? NULL : &leaf));
+    }
+out:
+    return rc;
+}
+
+static varve_status seal_memory(struct vv_module *module, struct vv_image *image,
+                                struct vv_module_change *change)
+{
+    const uint64_t page_count = vv_pages_for(vv_image_size(image));
+    const struct vv_image_change *changes = NULL;
+    size_t count = 0;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_image_changes(image, &changes, &count));
+    if (page_count != module->memory.page_count)
+        TRY(vv_pagetree_resize(&module->memory, page_count));
+    TRY(vv_alloc(&change->pages, count, sizeof *change->pages));
+    TRY(hash_changes(changes, change->pages, count));
+    TRY(set_leaves(&module->memory, changes, change->pages, count));
+    change->page_count = count;
+out:
+    return rc;
+}
+
+static void change_release(struct vv_module_change *change)
+{
+    vv_module_drop(change->after);
+    vv_free(change->pages);
+    *change = (struct vv_module_change){ .after = NULL };
+}
+
+/* The module as it is now, held, and how it differs from the base. Nothing does: `after` is the base. */
+static varve_status seal_working(varve_session *session, struct vv_working *working,
+                                 struct vv_module_change *change)
+{
+    uint8_t was[VV_HASH_SIZE], is[VV_HASH_SIZE];
+    struct vv_module *module = NULL;
+    varve_status rc = VARVE_OK;
+
+    *change = (struct vv_module_change){ .id = working->id };
+    if (working->removed)
+        return VARVE_OK;
+    if (working->guest != NULL)
+        TRY(session->hooks.capture(session->hooks.context, working));
+    if (working->image == NULL && working->fields == working->base) {
+        vv_module_hold(working->base);
+        change->after = working->base;
+        goto out;
+    }
+    TRY(vv_module_clone(working->fields, &module));
+    if (working->image != NULL)
+        TRY(seal_memory(module, working->image->image, change));
+    TRY(vv_module_leaf(module, is));
+    if (working->base != NULL) {
+        TRY(vv_module_leaf(working->base, was));
+        if (memcmp(was, is, sizeof is) == 0) {
+            change_release(change);
+            change->id = working->id;
+            vv_module_hold(working->base);
+            change->after = working->base;
+            goto out;
+        }
+    }
+    change->after = module;
+    module = NULL;
+out:
+    vv_module_drop(module);
+    if (rc != VARVE_OK)
+        change_release(change);
+    return rc;
+}
+
+/* ---- All of them ------------------------------------------------------------------------------ */
+
+static void sealed_release(struct sealed *sealed)
+{
+    for (size_t i = 0; i < sealed->count; i++)
+        change_release(&sealed->modules[i]);
+    vv_free(sealed->modules);
+    if (sealed->has_state)
+        vv_state_release(&sealed->state);
+    *sealed = (struct sealed){ .modules = NULL };
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const struct vv_module_change *left = a, *right = b;
+
+    return memcmp(left->id.bytes, right->id.bytes, sizeof left->id.bytes);
+}
+
+/* Put one sealed module into the state; keep it among the changes when it is one. */
+static varve_status take_change(struct sealed *sealed, const struct vv_working *working,
+                                struct vv_module_change *change)
+{
+    const bool changed = change->after != working->base;
+    varve_status rc = VARVE_OK;
+
+    /* A module that was taken out and put back as it was lies in `now` as new: the base's has the locators. */
+    if (change->after != NULL && (changed || working->created))
+        rc = vv_state_set(&sealed->state, change->after);
+    if (rc != VARVE_OK || !changed) {
+        change_release(change);
+        return rc;
+    }
+    sealed->pages += change->page_count;
+    if (working->base == NULL)
+        sealed->modules_total++;
+    if (change->after == NULL)
+        sealed->modules_total--;
+    sealed->modules[sealed->count++] = *change;
+    return VARVE_OK;
+}
+
+static varve_status seal_all(varve_session *session, struct sealed *sealed)
+{
+    const void *key = NULL;
+    union vv_value *value = NULL;
+    size_t cursor = 0;
+    varve_status rc = VARVE_OK;
+
+    *sealed = (struct sealed){ .modules_total = session->base == NULL ? 0 : session->base->facts.modules };
+    TRY(vv_session_usable(session));
+    TRY(vv_state_copy(&sealed->state, &session->now));
+    sealed->has_state = true;
+    TRY(vv_alloc(&sealed->modules, session->workings.count, sizeof *sealed->modules));
+    while (vv_table_next(&session->workings, &cursor, &key, &value)) {
+        struct vv_module_change change;
+        TRY(seal_working(session, value->pointer, &change));
+        TRY(take_change(sealed, value->pointer, &change));
+    }
+    if (sealed->count > 1)
+        qsort(sealed->modules, sealed->count, sizeof *sealed->modules, by_id);
+out:
+    if (rc != VARVE_OK)
+        sealed_release(sealed);
+    return rc;
+}
+
+varve_status vv_session_root(varve_session *session, varve_root *root)
+{
+    struct sealed sealed;
+    varve_status rc = seal_all(session, &sealed);
+
+    if (rc == VARVE_OK)
+        rc = vv_state_root(&sealed.state, root);
+    sealed_release(&sealed);
+    return rc;
+}
+
+/* ---- Telling ---------------------------------------------------------------------------------- */
+
+static varve_status tell_module(struct vv_module *module, varve_module_info *info)
+{
+    const size_t size = info->size;
+
+    *info = (varve_module_info){
+        .size = size,
+        .id = module->id,
+        .kind = module->kind,
+        .memory_size = module->memory.page_count * VV_PAGE_SIZE,
+        .code_size = module->code_size,
+        .globals = module->globals,
+    };
+    memcpy(info->name, module->name, sizeof info->name);
+    memcpy(info->code, module->code, sizeof info->code);
+    memcpy(info->owner, module->owner, sizeof info->owner);
+    return vv_pagetree_root(&module->memory, info->memory_root);
+}
+
+varve_status vv_session_module(varve_session *session, const varve_module_id *id, varve_module_info *info)
+{
+    struct vv_module_change change = { .after = NULL };
+    struct vv_working *working = NULL;
+    struct vv_module *module = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_session_usable(session));
+    if (vv_table_get(&session->workings, id) == NULL)
+        TRY(vv_state_get(&session->now, id, &module)); /* only looked at: it needs no working copy */
+    if (module == NULL) {
+        TRY(vv_session_working(session, id, &working));
+        TRY(seal_working(session, working, &change));
+        module = change.after;
+    }
+    TRY(tell_module(module, info));
+out:
+    change_release(&change);
+    return rc;
+}
+
+varve_status vv_session_next_module(varve_session *session, const varve_module_id *after,
+                                    varve_module_info *info)
+{
+    struct vv_module *module = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_state_next(&session->now, after, &module));
+    if (module == NULL)
+        return VARVE_END;
+    const varve_module_id id = module->id;
+    TRY(vv_session_module(session, &id, info));
+out:
+    return rc;
+}
+
+/* ---- Commit ----------------------------------------------------------------------------------- */
+
+/* One commit on its way. */
+struct attempt {
+    struct sealed sealed;
+    struct vv_change change;
+    const struct vv_meta_pair **meta_set;
+    const char **meta_removed;
+    struct vv_ref_move move;
+    bool moves;           /* there is a branch to move */
+    varve_commit *commit; /* made before publish, filled after it, so that nothing can fail there */
+};
+
+static void attempt_release(struct attempt *attempt)
+{
+    sealed_release(&attempt->sealed);
+    vv_commit_facts_release(&attempt->change.facts);
+    vv_free(attempt->meta_set);
+    vv_free(attempt->meta_removed);
+    vv_commit_close(attempt->commit);
+}
+
+/* Named values that differ, by a merge of two sorted lists. */
+static varve_status compare_meta(const struct vv_state *from, const struct vv_state *to,
+                                 struct attempt *attempt)
+{
+    struct vv_change *change = &attempt->change;
+    size_t i = 0, j = 0;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_alloc(&attempt->meta_set, to->meta_count, sizeof *attempt->meta_set));
+    TRY(vv_alloc(&attempt->meta_removed, from->meta_count, sizeof *attempt->meta_removed));
+    while (i < from->meta_count || j < to->meta_count) {
+        const struct vv_meta_pair *old = i < from->meta_count ? from->meta[i] : NULL;
+        const struct vv_meta_pair *new = j < to->meta_count ? to->meta[j] : NULL;
+        const int order = old == NULL ? 1 : new == NULL ? -1 : strcmp(old->key, new->key);
+        i += order <= 0;
+        j += order >= 0;
+        if (order < 0)
+            attempt->meta_removed[change->meta_removed_count++] = old->key;
+        else if (order > 0 || old->value_size != new->value_size ||
+                 memcmp(old->value, new->value, new->value_size) != 0)
+            attempt->meta_set[change->meta_set_count++] = new;
+    }
+    change->meta_set = attempt->meta_set;
+    change->meta_removed = attempt->meta_removed;
+out:
+    return rc;
+}
+
+static varve_status fill_facts(const varve_session *session, const varve_commit_options *options,
+                               const varve_root *root, const struct sealed *sealed,
+                               struct vv_commit_facts *facts)
+{
+    const char *message = options->message == NULL ? "" : options->message;
+    const char *branch = options->branch == NULL ? session->branch : options->branch;
+    varve_status rc = VARVE_OK;
+
+    *facts = (struct vv_commit_facts){
+        .root = *root,
+        .time_ns = options->time_ns == 0 ? vv_clock_now_ns() : options->time_ns,
+        .modules = sealed->modules_total,
+        .modules_changed = sealed->count,
+        .pages_changed = sealed->pages,
+    };
+    if (session->base != NULL)
+        facts->parent = session->base->facts.id;
+    memcpy(facts->seed, session->seed, sizeof facts->seed);
+    vv_commit_id_hash(session->base == NULL ? NULL : facts->parent.bytes, root->bytes, facts->time_ns,
+                      message, strlen(message), facts->id.bytes);
+    TRY(vv_strdup(&facts->message, message));
+    TRY(vv_strdup(&facts->branch, branch));
+    TRY(vv_strdup(&facts->engine, session->engine == NULL ? "" : session->engine));
+out:
+    return rc;
+}
+
+static varve_status plan_move(varve_session *session, const varve_commit_options *options,
+                              struct attempt *attempt)
+{
+    const bool own = options->branch == NULL || strcmp(options->branch, session->branch) == 0;
+    const char *name = own ? session->branch : options->branch;
+    const varve_store *store = session->store;
+    struct vv_ref_facts ref = { .moves = 0 };
+    varve_status rc = VARVE_OK;
+
+    if (name[0] == '\0')
+        return VARVE_OK; /* detached */
+    if (!own) {
+        TRY(vv_ref_name_check(name));
+        rc = store->layout->ref_get(store->place, name, &ref);
+        if (rc == VARVE_OK && !vv_id_is_zero(&ref.commit))
+            rc = vv_fail(VARVE_EXISTS, "%s: there is such a branch: a session on another one cannot move it",
+                         name);
+        else if (rc == VARVE_NOT_FOUND)
+            rc = VARVE_OK;
+        TRY(rc);
+    }
+    attempt->moves = true;
+    attempt->move = (struct vv_ref_move){
+        .expected = own && session->branch_exists ? &session->branch_at : NULL,
+        .to = &attempt->change.facts.id,
+        .what = "commit",
+    };
+    memcpy(attempt->move.name, name, strlen(name) + 1);
+out:
+    return rc;
+}
+
+/* Bytecode is durable before the record that names it (J6). */
+static varve_status store_code(varve_session *session, const struct sealed *sealed)
+{
+    const varve_store *store = session->store;
+    varve_status rc = VARVE_OK;
+
+    for (size_t i = 0; i < sealed->count; i++) {
+        const struct vv_working *working = vv_table_get(&session->workings, &sealed->modules[i].id)->pointer;
+        if (sealed->modules[i].after != NULL && working->code != NULL)
+            TRY(store->layout->code_put(store->place, working->fields->code, working->code,
+                                        working->code_size));
+    }
+out:
+    return rc;
+}
+
+/* The one instant. */
+static varve_status publish(varve_session *session, const varve_commit_options *options,
+                            struct attempt *attempt)
+{
+    const varve_store *store = session->store;
+    const struct vv_ref_move *move = attempt->moves ? &attempt->move : NULL;
+    const varve_durability durability =
+        options->durability == VARVE_DURABILITY_DEFAULT ? store->durability : options->durability;
+    struct vv_commit_facts facts = { .locator = 0 };
+    struct vv_pending *pending = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(store_code(session, &attempt->sealed));
+    TRY(vv_commit_facts_copy(&facts, &attempt->change.facts));
+    TRY(vv_commit_new(session->store, &facts, &attempt->commit));
+    TRY(store->layout->prepare(store->place, &attempt->change, &pending));
+    TRY(store->layout->publish(store->place, &attempt->change, pending, move, durability));
+
+    /* The texts that publish may have put are those of a commit that existed; ours go with the attempt. */
+    facts = attempt->commit->facts;
+    attempt->commit->facts = attempt->change.facts;
+    attempt->change.facts = facts;
+    vv_commit_tell(&attempt->commit->facts, &attempt->commit->info);
+out:
+    return rc;
+}
+
+static bool is_current(const varve_image *image)
+{
+    return image->working->image == image && !image->working->removed;
+}
+
+/* Images hold what was committed: let that be their base. What cannot be kept is freed with the session. */
+static void warm_images(varve_session *session, struct vv_state *state)
+{
+    for (varve_image *image = session->images; image != NULL; image = image->next) {
+        struct vv_module *module = NULL;
+        const bool kept = is_current(image) && !image->placed &&
+                          vv_state_get(state, &image->working->id, &module) == VARVE_OK && module != NULL &&
+                          vv_session_rebase_image(image, module) == VARVE_OK;
+        if (!kept) {
+            vv_module_drop(image->origin);
+            image->origin = NULL;
+        }
+    }
+}
+
+/* One working copy goes on from the committed module. */
+static varve_status chain_working(struct vv_state *state, struct vv_working *working)
+{
+    struct vv_module *module = NULL;
+    varve_status rc = VARVE_OK;
+
+    working->created = false;
+    working->code = NULL;
+    vv_module_drop(working->base);
+    working->base = NULL;
+    if (working->removed)
+        return VARVE_OK;
+    TRY(vv_state_get(state, &working->id, &module));
+    VV_ASSERT(module != NULL);
+    vv_module_hold(module);
+    vv_module_hold(module);
+    working->base = module;
+    vv_module_drop(working->fields);
+    working->fields = module;
+    if (working->image != NULL)
+        TRY(vv_session_rebase_image(working->image, module));
+out:
+    return rc;
+}
+
+/* The state of the new commit for a session to go on from. */
+static varve_status state_after(struct attempt *attempt, struct vv_state *state)
+{
+    if (attempt->change.existed)
+        return vv_commit_state(attempt->commit, state); /* the one we made never got its locators */
+    return vv_state_copy(state, &attempt->sealed.state);
+}
+
+/* The next session begins in this one. The commit stands whatever happens here: a failure poisons what goes on. */
+static varve_status chain(varve_session *session, const varve_commit_options *options,
+                          struct attempt *attempt)
+{
+    struct vv_state origin = { .meta_count = 0 }, now = { .meta_count = 0 };
+    const void *key = NULL;
+    union vv_value *value = NULL;
+    size_t cursor = 0;
+    varve_status rc = VARVE_OK;
+
+    vv_commit_hold(attempt->commit);
+    vv_commit_close(session->base);
+    session->base = attempt->commit;
+    session->base_root = attempt->commit->facts.root;
+    if (attempt->moves) {
+        session->branch_exists = true;
+        session->branch_at = attempt->commit->facts.id;
+    }
+    if (options->branch != NULL) {
+        char *branch = NULL;
+        TRY(vv_strdup(&branch, options->branch));
+        vv_free(session->branch);
+        session->branch = branch;
+    }
+    TRY(state_after(attempt, &origin));
+    TRY(vv_state_copy(&now, &origin));
+    while (vv_table_next(&session->workings, &cursor, &key, &value))
+        TRY(chain_working(&now, value->pointer));
+    TRY(vv_session_draw(session));
+    vv_state_release(&session->origin);
+    vv_state_release(&session->now);
+    session->origin = origin;
+    session->now = now;
+    origin = now = (struct vv_state){ .meta_count = 0 };
+out:
+    vv_state_release(&origin);
+    vv_state_release(&now);
+    return rc;
+}
+
+static void tell_outcome(const varve_session *session)
+{
+    if (session->hooks.outcome != NULL)
+        session->hooks.outcome(session->hooks.context, true);
+}
+
+/* Nothing differs from the base: it is the commit. */
+static void end_unchanged(varve_session *session, bool chained, struct vv_state *state, varve_commit **commit,
+                          bool *ended)
+{
+    vv_session_forget_savepoints(session);
+    tell_outcome(session);
+    if (session->base != NULL)
+        vv_commit_hold(session->base);
+    *commit = session->base;
+    if (chained)
+        return;
+    warm_images(session, state);
+    vv_session_free(session, session->poisoned == VARVE_OK);
+    *ended = true;
+}
+
+static void end_committed(varve_session *session, const varve_commit_options *options,
+                          struct attempt *attempt, varve_commit **commit, bool *ended)
+{
+    const bool chained = options->flags & VARVE_COMMIT_CHAIN;
+
+    vv_session_forget_savepoints(session);
+    tell_outcome(session);
+    *commit = attempt->commit;
+    attempt->commit = NULL;
+    if (chained) {
+        attempt->commit = *commit;
+        const varve_status rc = chain(session, options, attempt);
+        attempt->commit = NULL;
+        if (rc != VARVE_OK)
+            vv_session_poison(session, rc);
+        return;
+    }
+    if (!attempt->change.existed)
+        warm_images(session, &attempt->sealed.state);
+    vv_session_free(session, !attempt->change.existed && session->poisoned == VARVE_OK);
+    *ended = true;
+}
+
+varve_status vv_session_commit(varve_session *session, const varve_commit_options *options,
+                               varve_commit **commit, bool *ended)
+{
+    struct attempt attempt = { .commit = NULL };
+    varve_root root;
+    varve_status rc = VARVE_OK;
+
+    *ended = false;
+    if (session->read_only)
+        return vv_fail(VARVE_MISUSE, "the session is read-only: it can only be aborted");
+    TRY(seal_all(session, &attempt.sealed));
+    TRY(vv_state_root(&attempt.sealed.state, &root));
+    if (memcmp(&root, &session->base_root, sizeof root) == 0 && !(options->flags & VARVE_COMMIT_EMPTY)) {
+        end_unchanged(session, options->flags & VARVE_COMMIT_CHAIN, &attempt.sealed.state, commit, ended);
+        goto out;
+    }
+    TRY(fill_facts(session, options, &root, &attempt.sealed, &attempt.change.facts));
+    TRY(plan_move(session, options, &attempt));
+    TRY(compare_meta(&session->origin, &attempt.sealed.state, &attempt));
+    attempt.change.base = session->base == NULL ? NULL : &session->base->facts;
+    attempt.change.after = &attempt.sealed.state;
+    attempt.change.modules = attempt.sealed.modules;
+    attempt.change.module_count = attempt.sealed.count;
+    rc = publish(session, options, &attempt);
+    if (rc == VARVE_UNCERTAIN) {
+        vv_session_poison(session, rc); /* nothing of it is kept warm, nor read again */
+        vv_session_abort(session);
+        *ended = true;
+    }
+    TRY(rc);
+    end_committed(session, options, &attempt, commit, ended);
+out:
+    attempt_release(&attempt);
+    return rc;
+}

@@ -1,0 +1,581 @@
+/* store.c - opening a directory as a store: format, lock, layout; and the commits that are held.
+ *
+ * Moves:  OPEN    read the format, lock, let the layout finish what a crash left       [vv_store_open]
+ *         CREATE  lock, `making`, the layout's files, names synced, format, no `making`  [make]
+ * A crash at any step of CREATE leaves a directory without a format, which is no store; a later CREATE goes on
+ * from there. It removes what it finds only while `making` says that all of it is half-made, so that a store
+ * which lost its format is never taken for an empty one.
+ * A store, and a commit, live until the last of those who hold them is gone: closing early is harmless. */
+#include "store/store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "page/hash.h"
+
+enum {
+    FORMAT_LIMIT = 128, /* bytes of a format file that are looked at */
+    LOCK_TEXT = 24,     /* the writer's pid, blanks, newline: of one length, so that none shines through */
+    POOL_BUDGET = 256 * 1 << 20 /* private bytes of images that wait for their next session */
+};
+
+/* Weak until the journal is built. */
+extern const struct vv_layout vv_layout_journal __attribute__((weak));
+static const struct vv_layout *const layouts[] = { &vv_layout_journal };
+
+bool vv_id_is_zero(const varve_commit_id *id)
+{
+    return vv_hash_is_zero(id->bytes);
+}
+
+bool vv_id_equal(const varve_commit_id *a, const varve_commit_id *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
+/* ---- The format file -------------------------------------------------------------------------- */
+
+static const struct vv_layout *layout_named(const char *name, size_t length)
+{
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        if (strlen(layouts[i]->name) == length && memcmp(layouts[i]->name, name, length) == 0)
+            return layouts[i];
+    return NULL;
+}
+
+/* "varve", the version, the layout. The version is judged before what follows it, which it governs. */
+static varve_status parse_format(const char *path, const char *text, size_t size,
+                                 const struct vv_layout **layout)
+{
+    static const char magic[] = "varve ";
+    size_t at = sizeof magic - 1;
+    uint64_t version = 0;
+
+    if (size < at || memcmp(text, magic, at) != 0)
+        goto garbage;
+    const size_t digits = at;
+    for (; at < size && text[at] >= '0' && text[at] <= '9' && at - digits < 9; at++)
+        version = 10 * version + (uint64_t)(text[at] - '0');
+    if (at == digits || version == 0 || at == size || text[at] != ' ')
+        goto garbage;
+    if (version > VV_FORMAT)
+        return vv_fail(VARVE_NEWER,
+                       "%s: the store has format %llu, this varve knows up to %d: use a newer varve", path,
+                       (unsigned long long)version, (int)VV_FORMAT);
+    const char *name = text + at + 1;
+    const char *end = memchr(name, '\n', size - at - 1);
+    if (end == NULL || end + 1 != text + size)
+        goto garbage;
+    *layout = layout_named(name, (size_t)(end - name));
+    if (*layout == NULL)
+        goto garbage;
+    return VARVE_OK;
+garbage:
+    return vv_fail(VARVE_CORRUPT, "%s: .varve/format is damaged: it names no format of varve", path);
+}
+
+/* NOT_FOUND when there is none. */
+static varve_status read_format(varve_store *store)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    varve_status rc = vv_dir_read(&store->own, "format", FORMAT_LIMIT, &data, &size);
+
+    if (rc == VARVE_OK)
+        rc = parse_format(store->path, (const char *)data, size, &store->layout);
+    vv_free(data);
+    return rc;
+}
+
+static varve_status no_store(const varve_store *store)
+{
+    return vv_fail(VARVE_NOT_FOUND, "%s: no store there: make one with `varve init %s`", store->path,
+                   store->path);
+}
+
+/* ---- The lock --------------------------------------------------------------------------------- */
+
+/* Say who holds the lock. The words are all that depends on it, so a race with a holder that goes is harmless. */
+static varve_status say_busy(varve_store *store)
+{
+    char text[LOCK_TEXT + 1] = "";
+    size_t got = 0;
+
+    if (!store->read_only && vv_file_lock(&store->lock, VV_LOCK_SHARED, 0, 1, 0) == VARVE_OK)
+        return vv_fail(VARVE_BUSY, "%s: another process reads the store: wait until it is done", store->path);
+    if (vv_file_read_some(&store->lock, text, LOCK_TEXT, 0, &got) != VARVE_OK)
+        got = 0;
+    text[got] = '\0';
+    const unsigned long pid = strtoul(text, NULL, 10);
+    if (pid == 0)
+        return vv_fail(VARVE_BUSY, "%s: another process is the store's writer: wait until it is done",
+                       store->path);
+    return vv_fail(VARVE_BUSY, "%s: process %lu is the store's writer: wait until it is done", store->path,
+                   pid);
+}
+
+static varve_status take_lock(varve_store *store, uint32_t wait_ms)
+{
+    const unsigned flags = store->read_only ? VV_OPEN_READ : VV_OPEN_WRITE | VV_OPEN_CREATE;
+    varve_status rc = vv_file_open(&store->own, "lock", flags, &store->lock);
+
+    if (rc == VARVE_IO && !store->read_only)
+        return vv_fail_within(rc, "%s: cannot be written, only be read", store->path);
+    if (rc != VARVE_OK)
+        return vv_fail_within(rc, "%s", store->path);
+    rc = vv_file_lock(&store->lock, store->read_only ? VV_LOCK_SHARED : VV_LOCK_EXCLUSIVE, 0, 1, wait_ms);
+    if (rc == VARVE_BUSY)
+        return say_busy(store);
+    if (rc != VARVE_OK || store->read_only)
+        return rc;
+
+    char text[LOCK_TEXT + 1];
+    (void)snprintf(text, sizeof text, "%-*ld\n", LOCK_TEXT - 1, (long)getpid());
+    /* Only words need the pid, and a full disk must not keep anybody from opening the store to make room. */
+    (void)vv_file_write(&store->lock, text, LOCK_TEXT, 0);
+    return VARVE_OK;
+}
+
+/* ---- Making a store --------------------------------------------------------------------------- */
+
+struct names {
+    char **name;
+    size_t count;
+    varve_status rc;
+};
+
+static int collect(void *context, const char *name)
+{
+    struct names *names = context;
+
+    if (strcmp(name, ".varve") == 0)
+        return 0;
+    names->rc = vv_resize(&names->name, names->count + 1, sizeof *names->name);
+    if (names->rc == VARVE_OK)
+        names->rc = vv_strdup(&names->name[names->count], name);
+    if (names->rc == VARVE_OK)
+        names->count++;
+    return names->rc != VARVE_OK;
+}
+
+static void names_release(struct names *names)
+{
+    for (size_t i = 0; i < names->count; i++)
+        vv_free(names->name[i]);
+    vv_free(names->name);
+    *names = (struct names){ .name = NULL };
+}
+
+/* All names in a directory but .varve. */
+static varve_status names_in(const struct vv_dir *dir, struct names *names)
+{
+    varve_status rc = VARVE_OK;
+
+    *names = (struct names){ .name = NULL };
+    TRY(vv_dir_each(dir, collect, names));
+    TRY(names->rc);
+out:
+    if (rc != VARVE_OK)
+        names_release(names);
+    return rc;
+}
+
+static varve_status must_be_empty(varve_store *store)
+{
+    struct names names;
+    varve_status rc = names_in(&store->dir, &names);
+
+    if (rc == VARVE_OK && names.count > 0)
+        rc = vv_fail(VARVE_EXISTS,
+                     "%s: the directory is no store and not empty (%s): give an empty or a new one",
+                     store->path, names.name[0]);
+    if (rc == VARVE_OK)
+        names_release(&names);
+    return rc;
+}
+
+/* Remove the files in `dir`; what is a directory is left. */
+static varve_status unlink_files(const struct vv_dir *dir)
+{
+    struct names names;
+    varve_status rc = VARVE_OK;
+
+    TRY(names_in(dir, &names));
+    for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
+        const int number = dir->vfs->unlink(dir->vfs, dir->fd, names.name[i], false);
+        if (number != 0 && number != EISDIR && number != EPERM && number != ENOENT)
+            rc = vv_fail_errno(number, "remove half-made %s", names.name[i]);
+    }
+    names_release(&names);
+out:
+    return rc;
+}
+
+/* Remove what an interrupted CREATE left: files, and directories of files, as layouts make them. */
+static varve_status wipe(varve_store *store)
+{
+    struct names names;
+    struct vv_dir inner = VV_DIR_NONE;
+    varve_status rc = VARVE_OK;
+
+    TRY(unlink_files(&store->dir));
+    TRY(names_in(&store->dir, &names));
+    for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
+        rc = vv_dir_open_at(&store->dir, names.name[i], &inner);
+        if (rc == VARVE_OK)
+            rc = unlink_files(&inner);
+        vv_dir_close(&inner);
+        const int number =
+            rc != VARVE_OK ? 0 : store->dir.vfs->unlink(store->dir.vfs, store->dir.fd, names.name[i], true);
+        if (number != 0)
+            rc = vv_fail_errno(number, "remove half-made %s", names.name[i]);
+    }
+    names_release(&names);
+out:
+    return rc;
+}
+
+static bool is_half_made(const varve_store *store)
+{
+    struct vv_file file = VV_FILE_NONE;
+    const varve_status rc = vv_file_open(&store->own, "making", VV_OPEN_READ, &file);
+
+    vv_file_close(&file);
+    return rc == VARVE_OK;
+}
+
+/* Under the lock, in a directory without a format. */
+static varve_status make(varve_store *store, const struct vv_layout_options *options)
+{
+    char text[FORMAT_LIMIT];
+    varve_status rc = VARVE_OK;
+
+    if (is_half_made(store)) {
+        TRY(wipe(store));
+    } else {
+        TRY(must_be_empty(store));
+        TRY(vv_dir_publish(&store->own, "making", "", 0));
+    }
+    TRY(layouts[0]->create(&store->dir, options));
+    TRY(vv_dir_sync(&store->dir)); /* .varve itself, before the format makes this a store */
+    const int size = snprintf(text, sizeof text, "varve %d %s\n", (int)VV_FORMAT, layouts[0]->name);
+    TRY(vv_dir_publish(&store->own, "format", text, (size_t)size));
+    TRY(vv_dir_unlink(&store->own, "making"));
+    TRY(vv_dir_sync(&store->own));
+    store->layout = layouts[0];
+out:
+    return rc;
+}
+
+/* The directory and its .varve, made when they are not there. */
+static varve_status make_directories(varve_store *store, const struct vv_vfs *vfs)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_dir_create(vfs, store->path, NULL));
+    TRY(vv_dir_open(vfs, store->path, &store->dir));
+    rc = vv_dir_open_at(&store->dir, ".varve", &store->own);
+    if (rc != VARVE_NOT_FOUND)
+        goto out;
+    TRY(must_be_empty(store));
+    TRY(vv_dir_create_at(&store->dir, ".varve"));
+    TRY(vv_dir_open_at(&store->dir, ".varve", &store->own));
+out:
+    return rc;
+}
+
+static varve_status open_directories(varve_store *store, const struct vv_vfs *vfs)
+{
+    varve_status rc = vv_dir_open(vfs, store->path, &store->dir);
+
+    if (rc == VARVE_OK)
+        rc = vv_dir_open_at(&store->dir, ".varve", &store->own);
+    return rc == VARVE_NOT_FOUND ? no_store(store) : rc;
+}
+
+/* ---- Open and close --------------------------------------------------------------------------- */
+
+static varve_status store_alloc(const char *path, varve_store **store)
+{
+    varve_store *made = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_alloc(&made, 1, sizeof *made));
+    made->dir = made->own = VV_DIR_NONE;
+    made->lock = VV_FILE_NONE;
+    made->holders = 1;
+    made->durability = VARVE_DURABLE;
+    VV_ASSERT(pthread_mutex_init(&made->mutex, NULL) == 0);
+    *store = made;
+    rc = vv_strdup(&made->path, path);
+    if (rc == VARVE_OK)
+        rc = vv_pool_new(POOL_BUDGET, &made->pool);
+    if (rc != VARVE_OK) {
+        vv_store_close(made);
+        *store = NULL;
+    }
+out:
+    return rc;
+}
+
+void vv_store_hold(varve_store *store)
+{
+    store->holders++;
+}
+
+void vv_store_close(varve_store *store)
+{
+    if (store == NULL || --store->holders > 0)
+        return;
+    if (store->pool != NULL)
+        vv_pool_free(store->pool);
+    if (store->place != NULL)
+        store->layout->close(store->place);
+    if (store->tracker != NULL)
+        vv_tracker_free(store->tracker);
+    vv_file_close(&store->lock); /* the lock goes last: nobody else may write before all is closed */
+    vv_dir_close(&store->own);
+    vv_dir_close(&store->dir);
+    (void)pthread_mutex_destroy(&store->mutex);
+    vv_free(store->path);
+    vv_free(store);
+}
+
+varve_status vv_store_new(const struct vv_layout *layout, struct vv_place *place, varve_store **store)
+{
+    const varve_status rc = store_alloc("(memory)", store);
+
+    if (rc != VARVE_OK)
+        return rc;
+    (*store)->layout = layout;
+    (*store)->place = place;
+    return VARVE_OK;
+}
+
+static varve_status check_layout(const varve_store *store, varve_layout wanted)
+{
+    if (wanted == VARVE_LAYOUT_DEFAULT || wanted == store->layout->id)
+        return VARVE_OK;
+    return vv_fail(VARVE_EXISTS, "%s: the store there has the layout %s", store->path, store->layout->name);
+}
+
+varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
+                           varve_store **out)
+{
+    const bool create = options->flags & VARVE_STORE_CREATE;
+    varve_store *store = NULL;
+    struct vv_layout_options place_options = {
+        .vfs = vfs,
+        .durability = options->durability == VARVE_DURABILITY_DEFAULT ? VARVE_DURABLE : options->durability,
+        .read_only = options->flags & VARVE_STORE_READ_ONLY,
+        .finding = options->finding,
+        .progress = options->progress,
+        .context = options->context,
+    };
+    varve_status rc = VARVE_OK;
+
+    if (create && options->layout != VARVE_LAYOUT_DEFAULT && options->layout != layouts[0]->id)
+        return vv_fail(VARVE_UNSUPPORTED, "%s: this varve makes stores of the layout journal only", path);
+    TRY(store_alloc(path, &store));
+    store->read_only = place_options.read_only;
+    store->durability = place_options.durability;
+    TRY(create ? make_directories(store, vfs) : open_directories(store, vfs));
+
+    /* A format that this varve does not know may lock in ways that it does not know either: look there first. */
+    rc = read_format(store);
+    if (rc != VARVE_OK && rc != VARVE_NOT_FOUND)
+        goto out;
+    if (rc == VARVE_NOT_FOUND && !create) {
+        rc = no_store(store);
+        goto out;
+    }
+    TRY(take_lock(store, options->wait_ms));
+    if (store->layout == NULL) {
+        rc = read_format(store); /* whoever had the lock may have made the store meanwhile */
+        if (rc == VARVE_NOT_FOUND)
+            rc = make(store, &place_options);
+        TRY(rc);
+    }
+    TRY(check_layout(store, options->layout));
+    TRY(store->layout->open(&store->dir, &place_options, &store->place));
+    *out = store;
+    store = NULL;
+out:
+    vv_store_close(store);
+    return rc;
+}
+
+varve_status vv_store_writable(const varve_store *store)
+{
+    if (store->read_only)
+        return vv_fail(VARVE_MISUSE, "%s: the store was opened read-only", store->path);
+    return VARVE_OK;
+}
+
+varve_status vv_store_tracker(varve_store *store, struct vv_tracker **tracker)
+{
+    varve_status rc = VARVE_OK;
+
+    (void)pthread_mutex_lock(&store->mutex);
+    if (store->tracker == NULL)
+        rc = vv_tracker_new(VV_DIRTY_BEST, &store->tracker);
+    *tracker = store->tracker;
+    (void)pthread_mutex_unlock(&store->mutex);
+    return rc;
+}
+
+void vv_store_stat(varve_store *store, varve_store_info *info)
+{
+    struct vv_layout_stat stat = { 0 };
+    const size_t size = info->size;
+
+    store->layout->stat(store->place, &stat);
+    *info = (varve_store_info){
+        .size = size,
+        .layout = store->layout->id,
+        .format = VV_FORMAT,
+        .durability = store->durability,
+        .commits = stat.commits,
+        .refs = stat.refs,
+        .writer_pid = store->read_only ? 0 : (uint64_t)getpid(),
+        .bytes_stored = stat.bytes_stored,
+        .journal_bytes = stat.journal_bytes,
+        .sessions_open = store->sessions,
+        .writes_poisoned = stat.poisoned,
+        .damaged = stat.damaged,
+        .commit_count = stat.commit_count,
+        .commit_ns_total = stat.commit_ns_total,
+        .sync_count = stat.sync_count,
+        .sync_ns_total = stat.sync_ns_total,
+    };
+}
+
+/* ---- Check ------------------------------------------------------------------------------------ */
+
+varve_status vv_store_check(const struct vv_vfs *vfs, const char *path, const varve_check_options *options,
+                            uint64_t *damage)
+{
+    varve_store *store = NULL;
+    const struct vv_layout_options place_options = {
+        .vfs = vfs,
+        .read_only = true,
+        .finding = options->finding,
+        .progress = options->progress,
+        .context = options->context,
+    };
+    varve_status rc = VARVE_OK;
+
+    TRY(store_alloc(path, &store));
+    store->read_only = true;
+    TRY(open_directories(store, vfs));
+    rc = read_format(store);
+    if (rc == VARVE_NOT_FOUND)
+        rc = no_store(store);
+    if (rc == VARVE_CORRUPT) {
+        /* The layouts' files cannot be judged without knowing whose they are; that alone is the report. */
+        const varve_finding finding = { .severity = VARVE_DAMAGE,
+                                        .file = ".varve/format",
+                                        .text = vv_words() };
+        if (options->finding != NULL)
+            options->finding(options->context, &finding);
+        *damage = 1;
+        rc = VARVE_OK;
+        goto out;
+    }
+    TRY(rc);
+    TRY(take_lock(store, 0));
+    TRY(store->layout->check(&store->dir, &place_options, options->flags, damage));
+out:
+    vv_store_close(store);
+    return rc;
+}
+
+/* ---- Held commits ----------------------------------------------------------------------------- */
+
+static const char *text_or_empty(const char *text)
+{
+    return text == NULL ? "" : text;
+}
+
+void vv_commit_tell(const struct vv_commit_facts *facts, varve_commit_info *info)
+{
+    *info = (varve_commit_info){
+        .id = facts->id,
+        .root = facts->root,
+        .parent = facts->parent,
+        .number = facts->number,
+        .time_ns = facts->time_ns,
+        .message = text_or_empty(facts->message),
+        .branch = text_or_empty(facts->branch),
+        .engine = text_or_empty(facts->engine),
+        .move = "",
+        .modules = facts->modules,
+        .modules_changed = facts->modules_changed,
+        .pages_changed = facts->pages_changed,
+        .bytes_written = facts->bytes_written,
+    };
+}
+
+varve_status vv_commit_new(varve_store *store, struct vv_commit_facts *facts, varve_commit **commit)
+{
+    varve_commit *made = NULL;
+    const varve_status rc = vv_alloc(&made, 1, sizeof *made);
+
+    if (rc != VARVE_OK) {
+        vv_commit_facts_release(facts);
+        return rc;
+    }
+    VV_ASSERT(pthread_mutex_init(&made->mutex, NULL) == 0);
+    made->store = store;
+    made->holders = 1;
+    made->facts = *facts;
+    *facts = (struct vv_commit_facts){ .locator = 0 };
+    vv_commit_tell(&made->facts, &made->info);
+    vv_store_hold(store);
+    *commit = made;
+    return VARVE_OK;
+}
+
+varve_status vv_commit_open_id(varve_store *store, const varve_commit_id *id, varve_commit **commit)
+{
+    struct vv_commit_facts facts = { .locator = 0 };
+    const varve_status rc = store->layout->facts(store->place, id, &facts);
+
+    return rc == VARVE_OK ? vv_commit_new(store, &facts, commit) : rc;
+}
+
+varve_status vv_commit_state(varve_commit *commit, struct vv_state *state)
+{
+    varve_status rc = VARVE_OK;
+
+    (void)pthread_mutex_lock(&commit->mutex);
+    if (!commit->viewed) {
+        TRY(commit->store->layout->view(commit->store->place, &commit->facts, &commit->state));
+        commit->viewed = true;
+    }
+    TRY(vv_state_copy(state, &commit->state));
+out:
+    (void)pthread_mutex_unlock(&commit->mutex);
+    return rc;
+}
+
+void vv_commit_hold(varve_commit *commit)
+{
+    commit->holders++;
+}
+
+void vv_commit_close(varve_commit *commit)
+{
+    if (commit == NULL || --commit->holders > 0)
+        return;
+    if (commit->viewed)
+        vv_state_release(&commit->state);
+    vv_commit_facts_release(&commit->facts);
+    (void)pthread_mutex_destroy(&commit->mutex);
+    vv_store_close(commit->store);
+    vv_free(commit);
+}
