@@ -17,8 +17,10 @@
 enum { RUN_GAP = 4 };
 
 enum { CODING_RAW = 0, CODING_ZSTD = 1, FRAME_VERSION = 1, CHECKSUM_SIZE = 16 };
-enum { SLOT_BOUND = 1 + 2 + 10 };                /* form, size of runs, base locator */
-enum { COMPRESS_FROM = 96, COMPRESS_LEVEL = 1 }; /* below, zstd's own frame eats what it saves */
+enum { SLOT_BOUND = 1 + 2 + 10 }; /* form, size of runs, base locator */
+/* A smaller payload is stored as it is: what zstd would save is less than the padding of the log to the sector,
+ * and decoding a frame of one or two pages must cost no more than writing the pages. */
+enum { COMPRESS_FROM = 1024, COMPRESS_LEVEL = 1 };
 
 static const uint8_t frame_magic[4] = { 'V', 'F', 'R', 'M' };
 
@@ -50,14 +52,24 @@ static size_t next_difference(const uint8_t *base, const uint8_t *page, size_t a
     return at;
 }
 
-/* Where the run that begins at `at` ends: before the first RUN_GAP equal bytes, or the page's equal tail. */
-static size_t run_end(const uint8_t *base, const uint8_t *page, size_t at)
+static bool has_zero_byte(uint64_t word)
 {
+    return ((word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080)) != 0;
+}
+
+/* Where the run that begins at `at` ends: before the first RUN_GAP equal bytes, or the page's equal tail; or
+ * somewhere beyond `limit` bytes, when it is that long. */
+static size_t run_end(const uint8_t *base, const uint8_t *page, size_t at, size_t limit)
+{
+    const size_t start = at;
     size_t end = at + 1; /* behind the last byte that differs */
 
-    for (at++; at < VV_PAGE_SIZE && at - end < RUN_GAP; at++)
-        if (base[at] != page[at])
+    for (at++; at < VV_PAGE_SIZE && at - end < RUN_GAP && end - start <= limit; at++) {
+        while (at + 8 <= VV_PAGE_SIZE && !has_zero_byte(load_word(base + at) ^ load_word(page + at)))
+            at = end = at + 8; /* eight bytes, all of which differ */
+        if (at < VV_PAGE_SIZE && base[at] != page[at])
             end = at + 1;
+    }
     return end;
 }
 
@@ -79,7 +91,7 @@ size_t vv_runs_encode(const uint8_t *base, const uint8_t *page, size_t limit, st
     while (from < VV_PAGE_SIZE) {
         uint8_t head[4]; /* both numbers are below 2^14 */
         const size_t skip = from - end;
-        end = run_end(base, page, from);
+        end = run_end(base, page, from, limit);
         const size_t head_size = (size_t)(put_varint(put_varint(head, end - from), skip) - head);
         if (out->size - start + head_size + (end - from) > limit) {
             out->size = start;
@@ -165,18 +177,28 @@ static void put_slot(const struct vv_frame_page *page, uint64_t *last_base, stru
     *last_base = page->base_locator;
 }
 
-/* Append the payload, compressed where that makes it smaller; `coding` says which. */
-static void put_payload(const struct vv_bytes *payload, struct vv_bytes *out, uint8_t *coding)
+void vv_codec_release(struct vv_codec *codec)
+{
+    (void)ZSTD_freeCCtx(codec->packer);
+    (void)ZSTD_freeDCtx(codec->unpacker);
+    *codec = VV_CODEC_NONE;
+}
+
+/* Append the payload, compressed where that makes it smaller (and memory suffices for it); `coding` says which. */
+static void put_payload(struct vv_codec *codec, const struct vv_bytes *payload, struct vv_bytes *out,
+                        uint8_t *coding)
 {
     const size_t start = out->size;
 
     *coding = CODING_RAW;
-    if (payload->size >= COMPRESS_FROM) {
+    if (payload->size >= COMPRESS_FROM && codec->packer == NULL)
+        codec->packer = ZSTD_createCCtx();
+    if (payload->size >= COMPRESS_FROM && codec->packer != NULL) {
         uint8_t *room = vv_bytes_extend(out, payload->size - 1); /* so that larger is an error of zstd's */
         if (room == NULL)
             return;
-        const size_t size =
-            ZSTD_compress(room, payload->size - 1, payload->data, payload->size, COMPRESS_LEVEL);
+        const size_t size = ZSTD_compressCCtx(codec->packer, room, payload->size - 1, payload->data,
+                                              payload->size, COMPRESS_LEVEL);
         if (!ZSTD_isError(size)) {
             out->size = start + size;
             *coding = CODING_ZSTD;
@@ -199,7 +221,8 @@ static void frame_checksum(const uint8_t *frame, size_t size, uint8_t sum[CHECKS
     memcpy(sum, hash, CHECKSUM_SIZE);
 }
 
-varve_status vv_frame_encode(const struct vv_frame_page *pages, size_t count, struct vv_bytes *out)
+varve_status vv_frame_encode_with(struct vv_codec *codec, const struct vv_frame_page *pages, size_t count,
+                                  struct vv_bytes *out)
 {
     varve_status rc = VARVE_OK;
     struct vv_bytes payload = VV_BYTES_NONE;
@@ -213,7 +236,7 @@ varve_status vv_frame_encode(const struct vv_frame_page *pages, size_t count, st
         put_slot(&pages[i], &last_base, out, &payload);
     TRY(vv_bytes_done(&payload));
     const size_t table_end = out->size;
-    put_payload(&payload, out, &coding);
+    put_payload(codec, &payload, out, &coding);
     TRY(vv_bytes_done(out));
 
     uint8_t *header = out->data + start;
@@ -229,6 +252,15 @@ out:
     if (rc != VARVE_OK)
         out->size = start;
     vv_bytes_release(&payload);
+    return rc;
+}
+
+varve_status vv_frame_encode(const struct vv_frame_page *pages, size_t count, struct vv_bytes *out)
+{
+    struct vv_codec codec = VV_CODEC_NONE;
+    const varve_status rc = vv_frame_encode_with(&codec, pages, count, out);
+
+    vv_codec_release(&codec);
     return rc;
 }
 
@@ -294,7 +326,8 @@ static varve_status read_table(const uint8_t *table, const struct frame_shape *s
     return vv_reader_done(&reader, "frame: slot table");
 }
 
-static varve_status unpack(const uint8_t *stored, const struct frame_shape *shape, struct vv_frame *frame)
+static varve_status unpack(struct vv_codec *codec, const uint8_t *stored, const struct frame_shape *shape,
+                           struct vv_frame *frame)
 {
     const size_t size = frame->payload_size;
     const varve_status rc = vv_alloc(&frame->payload, size, 1);
@@ -309,7 +342,11 @@ static varve_status unpack(const uint8_t *stored, const struct frame_shape *shap
             memcpy(frame->payload, stored, size);
         return VARVE_OK;
     }
-    const size_t got = ZSTD_decompress(frame->payload, size, stored, shape->stored_size);
+    if (codec->unpacker == NULL)
+        codec->unpacker = ZSTD_createDCtx();
+    if (codec->unpacker == NULL)
+        return vv_fail(VARVE_MEMORY, "out of memory: to unpack a frame");
+    const size_t got = ZSTD_decompressDCtx(codec->unpacker, frame->payload, size, stored, shape->stored_size);
     if (ZSTD_isError(got))
         return vv_fail(VARVE_CORRUPT, "frame: does not unpack: %s", ZSTD_getErrorName(got));
     if (got != size)
@@ -317,7 +354,9 @@ static varve_status unpack(const uint8_t *stored, const struct frame_shape *shap
     return VARVE_OK;
 }
 
-static varve_status open_frame(const uint8_t *bytes, size_t size, bool with_payload, struct vv_frame *frame)
+/* `codec` NULL: the payload is not wanted. */
+static varve_status open_frame(struct vv_codec *codec, const uint8_t *bytes, size_t size,
+                               struct vv_frame *frame)
 {
     varve_status rc = VARVE_OK;
     struct frame_shape shape = { 0 };
@@ -332,22 +371,32 @@ static varve_status open_frame(const uint8_t *bytes, size_t size, bool with_payl
         TRY(vv_fail(VARVE_CORRUPT, "frame: its checksum does not fit its bytes"));
     TRY(read_table(bytes + VV_FRAME_HEADER, &shape, frame));
     frame->count = shape.count;
-    if (with_payload)
-        TRY(unpack(bytes + VV_FRAME_HEADER + shape.table_size, &shape, frame));
+    if (codec != NULL)
+        TRY(unpack(codec, bytes + VV_FRAME_HEADER + shape.table_size, &shape, frame));
 out:
     if (rc != VARVE_OK)
         vv_frame_release(frame);
     return rc;
 }
 
+varve_status vv_frame_open_with(struct vv_codec *codec, const void *bytes, size_t size,
+                                struct vv_frame *frame)
+{
+    return open_frame(codec, bytes, size, frame);
+}
+
 varve_status vv_frame_open(const void *bytes, size_t size, struct vv_frame *frame)
 {
-    return open_frame(bytes, size, true, frame);
+    struct vv_codec codec = VV_CODEC_NONE;
+    const varve_status rc = open_frame(&codec, bytes, size, frame);
+
+    vv_codec_release(&codec);
+    return rc;
 }
 
 varve_status vv_frame_slots(const void *bytes, size_t size, struct vv_frame *frame)
 {
-    return open_frame(bytes, size, false, frame);
+    return open_frame(NULL, bytes, size, frame);
 }
 
 void vv_frame_release(struct vv_frame *frame)

@@ -35,9 +35,20 @@ struct vv_frame_slot {
     uint64_t base_locator; /* RUNS only, never 0 there; else 0 */
 };
 
+/* Working memory of zstd, made when first needed and kept: 8 us less for each frame that is packed or unpacked.
+ * One thread at a time. */
+struct vv_codec {
+    struct ZSTD_CCtx_s *packer;
+    struct ZSTD_DCtx_s *unpacker;
+};
+#define VV_CODEC_NONE ((struct vv_codec){ .packer = NULL })
+void vv_codec_release(struct vv_codec *codec);
+
 /* Append a frame of 1 to 64 pages (in slot order). Self-describing and checksummed as a whole; at most
  * vv_frame_bound(count) bytes. On failure `out` is as before. */
 varve_status vv_frame_encode(const struct vv_frame_page *pages, size_t count, struct vv_bytes *out);
+varve_status vv_frame_encode_with(struct vv_codec *codec, const struct vv_frame_page *pages, size_t count,
+                                  struct vv_bytes *out);
 size_t vv_frame_bound(size_t count);
 
 /* How long the frame is that starts in these bytes (at least VV_FRAME_HEADER of them), so that it can be read:
@@ -57,6 +68,8 @@ struct vv_frame {
 
 /* `bytes` is exactly one frame. On failure `frame` is empty and need not be released. */
 varve_status vv_frame_open(const void *bytes, size_t size, struct vv_frame *frame);
+varve_status vv_frame_open_with(struct vv_codec *codec, const void *bytes, size_t size,
+                                struct vv_frame *frame);
 /* The same without the payload: only `count` and `slots` are filled and vv_frame_page must not be called; for
  * whoever follows base locators. The checksum is verified all the same. */
 varve_status vv_frame_slots(const void *bytes, size_t size, struct vv_frame *frame);

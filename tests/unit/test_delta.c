@@ -222,9 +222,12 @@ static void assert_frame_holds(const struct vv_bytes *bytes, size_t count)
     vv_frame_release(&slots);
 }
 
+/* The same codec for all, and none for each: the same bytes. */
 static void every_page_of_a_frame_comes_back(void **state)
 {
-    struct vv_bytes out = VV_BYTES_NONE;
+    struct vv_bytes out = VV_BYTES_NONE, again = VV_BYTES_NONE;
+    struct vv_codec codec = VV_CODEC_NONE;
+    struct vv_frame frame;
 
     (void)state;
     for (size_t count = 1; count <= VV_FRAME_PAGES; count += 1 + count / 5) {
@@ -233,8 +236,17 @@ static void every_page_of_a_frame_comes_back(void **state)
             vv_bytes_clear(&out);
             assert_int_equal(vv_frame_encode(f.pages, count, &out), VARVE_OK);
             assert_frame_holds(&out, count);
+            vv_bytes_clear(&again);
+            assert_int_equal(vv_frame_encode_with(&codec, f.pages, count, &again), VARVE_OK);
+            assert_int_equal(again.size, out.size);
+            assert_memory_equal(again.data, out.data, out.size);
+            assert_int_equal(vv_frame_open_with(&codec, again.data, again.size, &frame), VARVE_OK);
+            assert_int_equal(frame.count, count);
+            vv_frame_release(&frame);
         }
     }
+    vv_codec_release(&codec);
+    vv_bytes_release(&again);
     vv_bytes_release(&out);
 }
 
