@@ -419,6 +419,12 @@ static varve_status map_reservation(struct vv_image *image, void *address)
     }
     if (bytes == MAP_FAILED && errno == EEXIST)
         return vv_fail(VARVE_HOST_LIMIT, "map an image at %p: something else is there", address);
+    if (bytes == MAP_FAILED && errno == EAGAIN)
+        return vv_fail(
+            VARVE_HOST_LIMIT,
+            "reserve %zu bytes of address space: the process locks its future memory (mlockall) and may "
+            "not lock that much (ulimit -l)",
+            whole);
     if (bytes == MAP_FAILED)
         return vv_fail_errno(errno, "reserve %zu bytes of address space", whole);
     image->bytes = bytes;
