@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""exports.py varve.h LIBRARY... - each library shows what the header declares: all of it, and nothing else."""
+"""exports.py strange|absent varve.h LIBRARY... - no library shows a name that the header does not declare; none lacks
+one that it does."""
 import re
 import subprocess
 import sys
@@ -20,16 +21,15 @@ def shown(library):
 
 
 def main():
-    header, *libraries = sys.argv[1:]
+    question, header, *libraries = sys.argv[1:]
     promised = declared(header)
     code = 0
     for library in libraries:
         names = shown(library)
-        print("%s: %d of %d names" % (library, len(names & promised), len(promised)))
-        for what, wrong in (("shown, not declared", names - promised), ("declared, not there", promised - names)):
-            if wrong:
-                print("%s: %s" % (what, " ".join(sorted(wrong)[:20])))
-                code = 1
+        wrong = sorted(names - promised if question == "strange" else promised - names)
+        print("%s: %d of %d names; %s: %s" % (library, len(names & promised), len(promised), question,
+                                              " ".join(wrong) or "none"))
+        code |= bool(wrong)
     return code
 
 
