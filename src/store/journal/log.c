@@ -340,14 +340,18 @@ out:
     return rc;
 }
 
-varve_status vv_log_sync(struct vv_log *log, uint64_t address)
+varve_status vv_log_sync(struct vv_log *log, uint64_t from, uint64_t to)
 {
     varve_status rc = VARVE_OK;
     struct vv_segment *segment = NULL;
 
-    TRY(segment_of(log, address, &segment));
-    VV_ASSERT(segment != NULL);
-    TRY(vv_file_sync(&segment->file));
+    while (from < to) {
+        TRY(segment_of(log, from, &segment));
+        if (segment != NULL)
+            TRY(vv_file_sync(&segment->file));
+        if (!vv_log_segment_after(log, from, &from))
+            break;
+    }
 out:
     return rc;
 }

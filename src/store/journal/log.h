@@ -62,8 +62,8 @@ void vv_log_file_name(struct vv_log *log, uint64_t address, char name[VV_SEGMENT
 varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint64_t *address);
 /* Write it. On failure nothing of it can ever be taken for a record (a failing disk: VARVE_UNCERTAIN). */
 varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data, size_t size);
-/* Make all that was written in the segment of `address` durable. VARVE_UNCERTAIN on failure. */
-varve_status vv_log_sync(struct vv_log *log, uint64_t address);
+/* Make all that was written from one address to another durable. VARVE_UNCERTAIN on failure. */
+varve_status vv_log_sync(struct vv_log *log, uint64_t from, uint64_t to);
 
 /* ---- Reading records -------------------------------------------------------------------------- */
 

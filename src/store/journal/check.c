@@ -1,0 +1,367 @@
+/* check.c - read every byte of a journal, believe nothing, report; nothing is opened for writing.
+ *
+ * Damage is what somebody was promised and is not there any more. What no commit needs is told with less: a
+ * hint that is unreadable, padding or unused space that is not zero, files that nobody asked for. */
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "store/codepool.h"
+#include "store/journal/place.h"
+
+struct checker {
+    const struct vv_dir *dir;
+    const struct vv_layout_options *options;
+    uint32_t flags;
+    uint64_t damage;
+    struct vv_place *place;
+    const struct vv_record *record; /* that is being looked at */
+    uint64_t records, commits;
+};
+
+static void tell(struct checker *checker, varve_severity severity, const char *file, const uint8_t *commit,
+                 const uint8_t *module, const char *text)
+{
+    varve_commit_id commit_id;
+    varve_module_id module_id;
+    const varve_finding finding = { .severity = severity,
+                                    .file = file,
+                                    .commit = commit == NULL ? NULL : &commit_id,
+                                    .module = module == NULL ? NULL : &module_id,
+                                    .text = text };
+
+    if (commit != NULL)
+        memcpy(commit_id.bytes, commit, sizeof commit_id.bytes);
+    if (module != NULL)
+        memcpy(module_id.bytes, module, sizeof module_id.bytes);
+    checker->damage += severity == VARVE_DAMAGE;
+    if (checker->options->finding != NULL)
+        checker->options->finding(checker->options->context, &finding);
+}
+
+static const uint8_t *commit_of(const struct vv_record *record)
+{
+    return record != NULL && (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_CHECKPOINT)
+               ? record->id
+               : NULL;
+}
+
+/* A failure that is damage is told and passed over; any other one ends the check. */
+static varve_status pass_damage(struct checker *checker, varve_status rc, const uint8_t *module)
+{
+    char name[VV_SEGMENT_NAME];
+
+    if (rc != VARVE_CORRUPT && rc != VARVE_NOT_FOUND)
+        return rc;
+    vv_log_file_name(&checker->place->log, checker->record->address, name);
+    tell(checker, VARVE_DAMAGE, name, commit_of(checker->record), module, vv_words());
+    return VARVE_OK;
+}
+
+/* ---- Records ---------------------------------------------------------------------------------- */
+
+static varve_status check_page(void *context, uint64_t index, const struct vv_leaf *leaf)
+{
+    struct checker *checker = context;
+    uint8_t page[VV_PAGE_SIZE];
+
+    (void)index;
+    if (leaf == NULL)
+        return VARVE_OK;
+    return pass_damage(checker, vv_pages_read(&checker->place->pages, leaf, page), NULL);
+}
+
+static varve_status check_module(void *context, struct vv_piece entry, bool fresh, uint64_t pages,
+                                 uint64_t bytes)
+{
+    varve_status rc = VARVE_OK;
+    struct checker *checker = context;
+    struct vv_module *module = NULL;
+    struct vv_reader reader = vv_reader_of(entry.data, entry.size);
+    uint8_t *code = NULL;
+    size_t size = 0;
+    uint64_t top = 0;
+
+    (void)fresh;
+    (void)pages;
+    (void)bytes;
+    rc = vv_module_decode(&reader, &checker->place->views.nodes, &module, &top);
+    if (rc == VARVE_OK && !vv_hash_is_zero(module->code)) {
+        rc = vv_codepool_get(checker->dir, module->code, &code, &size);
+        rc = pass_damage(checker, rc, module->id.bytes);
+    }
+    vv_free(code);
+    vv_module_drop(module);
+    return rc;
+}
+
+static varve_status check_commit(struct checker *checker, const struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t *directory = NULL;
+    struct vv_state state = { .fresh = NULL };
+    const struct vv_directory_visitor visitor = { .module = check_module,
+                                                  .page = check_page,
+                                                  .context = checker };
+
+    checker->commits++;
+    TRY(vv_log_directory(&checker->place->log, record, &directory));
+    TRY(vv_directory_walk(record, directory, &visitor));
+    TRY(vv_views_get(&checker->place->views, record->address, &state)); /* its root is computed */
+out:
+    if (state.fresh != NULL)
+        vv_state_release(&state);
+    vv_free(directory);
+    return rc;
+}
+
+static varve_status nothing(void *context, uint64_t index, const struct vv_leaf *leaf)
+{
+    (void)context;
+    (void)index;
+    (void)leaf;
+    return VARVE_OK;
+}
+
+/* Everything that a checkpoint leads to: each node is checked as it is loaded. */
+static varve_status check_checkpoint(struct checker *checker, const struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record again;
+    struct vv_state state = { .fresh = NULL };
+    struct vv_module *module = NULL;
+    varve_root root;
+
+    TRY(vv_views_open_checkpoint(&checker->place->views, record->address, &again, &state));
+    TRY(vv_state_root(&state, &root));
+    if (memcmp(root.bytes, record->root, sizeof root.bytes) != 0)
+        TRY(vv_fail(VARVE_CORRUPT, "the checkpoint at address %llu holds another state than its commit",
+                    (unsigned long long)record->address));
+    TRY(vv_state_next(&state, NULL, &module));
+    while (module != NULL) {
+        const varve_module_id id = module->id;
+        TRY(vv_pagetree_each(&module->memory, 0, nothing, NULL));
+        TRY(vv_state_next(&state, &id, &module));
+    }
+out:
+    if (state.fresh != NULL)
+        vv_state_release(&state);
+    return rc;
+}
+
+static varve_status check_padding(struct checker *checker, const struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+    uint8_t padding[VV_RECORD_ALIGN];
+    char name[VV_SEGMENT_NAME];
+    const size_t size = (size_t)(record->size - vv_record_used(record));
+
+    TRY(vv_log_read(&checker->place->log, record->address + vv_record_used(record), padding, size));
+    if (memcmp(padding, zeros, size) != 0) {
+        vv_log_file_name(&checker->place->log, record->address, name);
+        tell(checker, VARVE_WARNING, name, commit_of(record), NULL,
+             "the padding behind a record is not zero; nothing is lost by that");
+    }
+out:
+    return rc;
+}
+
+static varve_status check_record(void *context, const struct vv_record *record, const uint8_t *facts)
+{
+    varve_status rc = VARVE_OK;
+    struct checker *checker = context;
+    struct vv_record_facts decoded = { .moves = NULL };
+    varve_progress progress = { .what = "reading the log", .unit = "records" };
+
+    checker->record = record;
+    progress.done = ++checker->records;
+    if (checker->options->progress != NULL &&
+        checker->options->progress(checker->options->context, &progress) != 0)
+        return vv_fail(VARVE_CANCELLED, "the check was stopped");
+    if (facts == NULL)
+        return VARVE_OK; /* told already */
+    if (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_REFS) {
+        rc = vv_record_facts_decode(record, facts, &decoded);
+        vv_record_facts_release(&decoded);
+        TRY(pass_damage(checker, rc, NULL));
+    }
+    TRY(pass_damage(checker, check_padding(checker, record), NULL));
+    if (checker->flags & VARVE_CHECK_QUICK)
+        goto out;
+    if (record->kind == VV_RECORD_COMMIT)
+        TRY(pass_damage(checker, check_commit(checker, record), NULL));
+    else if (record->kind == VV_RECORD_CHECKPOINT)
+        TRY(pass_damage(checker, check_checkpoint(checker, record), NULL));
+out:
+    return rc;
+}
+
+static varve_status check_damage(void *context, uint64_t address, const struct vv_record *record,
+                                 const char *words)
+{
+    struct checker *checker = context;
+    char name[VV_SEGMENT_NAME];
+    char text[400];
+
+    vv_log_file_name(&checker->place->log, address, name);
+    snprintf(text, sizeof text, "damage at address %llu: %s", (unsigned long long)address, words);
+    tell(checker, VARVE_DAMAGE, name, commit_of(record), NULL, text);
+    return VARVE_OK;
+}
+
+static void check_debris(void *context, uint64_t address)
+{
+    struct checker *checker = context;
+    char name[VV_SEGMENT_NAME];
+    char text[200];
+
+    vv_log_file_name(&checker->place->log, address, name);
+    snprintf(text, sizeof text,
+             "what follows address %llu, where the log ends, is not zero: an append that ended unfinished",
+             (unsigned long long)address);
+    tell(checker, VARVE_NOTE, name, NULL, NULL, text);
+}
+
+/* Bytes between the log's end and the ends of the files that are not where a header would be. */
+static varve_status check_unused(struct checker *checker, uint64_t end)
+{
+    enum { PIECE = 1 << 16 };
+    varve_status rc = VARVE_OK;
+    uint8_t *piece = NULL;
+    char name[VV_SEGMENT_NAME];
+    bool dirty = false;
+    size_t got = 0;
+
+    TRY(vv_alloc(&piece, PIECE, 1));
+    for (uint64_t at = end; !dirty;) {
+        TRY(vv_log_read_some(&checker->place->log, at, piece, PIECE, &got));
+        for (size_t i = 0; i < got && !dirty; i++)
+            dirty = piece[i] != 0;
+        if (dirty)
+            break;
+        at += got;
+        if (got == 0 && !vv_log_segment_after(&checker->place->log, at, &at))
+            break;
+    }
+    if (dirty) {
+        vv_log_file_name(&checker->place->log, end, name);
+        tell(
+            checker, VARVE_WARNING, name, NULL, NULL,
+            "space behind the log's end is not zero; it is debris of an append, or was changed from outside");
+    }
+out:
+    vv_free(piece);
+    return rc;
+}
+
+static varve_status check_log(struct checker *checker)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_chain chain;
+    const struct vv_log_scan scan = { .acknowledged = checker->place->acknowledged,
+                                      .deep = true,
+                                      .record = check_record,
+                                      .damage = check_damage,
+                                      .debris = check_debris,
+                                      .context = checker };
+
+    vv_chain_start(&chain);
+    TRY(vv_log_scan(&checker->place->log, &chain, &scan));
+    TRY(check_unused(checker, chain.end));
+out:
+    return rc;
+}
+
+/* ---- The other files -------------------------------------------------------------------------- */
+
+static void check_code(void *context, const char *name, varve_status status)
+{
+    struct checker *checker = context;
+    char path[300];
+
+    snprintf(path, sizeof path, ".varve/code/%.200s", name);
+    if (status == VARVE_OK) {
+        if (checker->flags & VARVE_CHECK_LIST)
+            tell(checker, VARVE_NOTE, path, NULL, NULL, "bytecode, named by its hash");
+        return;
+    }
+    tell(checker, status == VARVE_INVALID ? VARVE_WARNING : VARVE_DAMAGE, path, NULL, NULL, vv_words());
+}
+
+static varve_status check_head(struct checker *checker)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    struct vv_head head;
+    bool odd = false;
+
+    rc = vv_dir_read(checker->dir, "head", 2 * VV_HEAD_SLOT, &bytes, &size);
+    if (rc == VARVE_NOT_FOUND)
+        return VARVE_OK; /* a new store, or one that was never closed */
+    if (rc == VARVE_CORRUPT) {
+        tell(checker, VARVE_WARNING, "head", NULL, NULL, vv_words());
+        return VARVE_OK;
+    }
+    TRY(rc);
+    for (size_t slot = 0; slot < 2 && slot * VV_HEAD_SLOT < size; slot++) {
+        const uint8_t *begin = bytes + slot * VV_HEAD_SLOT;
+        const size_t left = size - slot * VV_HEAD_SLOT;
+        const size_t length = left < VV_HEAD_SLOT ? left : VV_HEAD_SLOT;
+        bool used = false;
+        for (size_t i = 0; i < length; i++) {
+            used = used || begin[i] != 0;
+            odd = odd || (i >= VV_HEAD_USED && begin[i] != 0);
+        }
+        odd = odd || (used && !vv_head_decode(begin, length, &head));
+    }
+    if (odd)
+        tell(checker, VARVE_WARNING, "head", NULL, NULL,
+             "a slot fails its checksum; it is a hint, and the next one that is written heals it");
+out:
+    vv_free(bytes);
+    return rc;
+}
+
+static int check_name(void *context, const char *name)
+{
+    struct checker *checker = context;
+    uint64_t start = 0;
+    const bool segment = vv_segment_parse(name, &start);
+
+    if (segment || strcmp(name, "head") == 0) {
+        if (checker->flags & VARVE_CHECK_LIST)
+            tell(checker, VARVE_NOTE, name, NULL, NULL,
+                 segment ? "a segment of the log: commits, moves of refs, checkpoints"
+                         : "a hint: where to start reading the log");
+    } else if (strcmp(name, ".varve") != 0) {
+        tell(checker, VARVE_WARNING, name, NULL, NULL, "no file of this store has such a name");
+    }
+    return 0;
+}
+
+varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_options *options,
+                              uint32_t flags, uint64_t *damage)
+{
+    varve_status rc = VARVE_OK;
+    struct checker checker = { .dir = dir, .options = options, .flags = flags };
+    struct vv_layout_options silent = *options;
+
+    silent.read_only = true;
+    silent.finding = NULL; /* the deep scan tells it all again, and more */
+    TRY(vv_dir_each(dir, check_name, &checker));
+    TRY(check_head(&checker));
+    TRY(vv_codepool_check(dir, check_code, &checker));
+    rc = vv_journal_open(dir, &silent, &vv_journal_limits, &checker.place);
+    if (rc == VARVE_CORRUPT) {
+        tell(&checker, VARVE_DAMAGE, NULL, NULL, NULL, vv_words());
+        rc = VARVE_OK;
+        goto out;
+    }
+    TRY(rc);
+    TRY(check_log(&checker));
+out:
+    vv_layout_journal.close(checker.place);
+    *damage = checker.damage;
+    return rc;
+}

@@ -1,0 +1,411 @@
+/* index.c - see index.h. */
+#include "store/journal/index.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+
+void vv_index_init(struct vv_index *index, const struct vv_node_source *nodes)
+{
+    *index = (struct vv_index){ .nodes = nodes };
+    vv_trie_init(&index->ids, nodes);
+    vv_trie_init(&index->roots, nodes);
+    vv_pagetree_init(&index->numbers, 0, nodes);
+    vv_table_init(&index->tail_ids, 32);
+}
+
+void vv_index_release(struct vv_index *index)
+{
+    vv_trie_release(&index->ids);
+    vv_trie_release(&index->roots);
+    vv_pagetree_release(&index->numbers);
+    vv_table_release(&index->tail_ids);
+    vv_free(index->tail);
+    vv_free(index->refs);
+    *index = (struct vv_index){ .nodes = NULL };
+}
+
+/* ---- Commits ---------------------------------------------------------------------------------- */
+
+static varve_status reserve_tail(struct vv_index *index)
+{
+    if (index->tail_count < index->tail_capacity)
+        return VARVE_OK;
+    const size_t capacity = index->tail_capacity < 8 ? 8 : 2 * index->tail_capacity;
+    const varve_status rc = vv_resize(&index->tail, capacity, sizeof *index->tail);
+    if (rc == VARVE_OK)
+        index->tail_capacity = capacity;
+    return rc;
+}
+
+varve_status vv_index_announce(struct vv_index *index, const struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+
+    if (record->number <= index->last_number || record->number > VV_PAGETREE_PAGES_MAX - 1)
+        return vv_fail(VARVE_CORRUPT, "the record at address %llu has the number of an older commit",
+                       (unsigned long long)record->address);
+    TRY(reserve_tail(index));
+    TRY(vv_table_put(&index->tail_ids, record->id, (union vv_value){ .number = index->tail_count }));
+    struct vv_index_commit *commit = &index->tail[index->tail_count++];
+    memcpy(commit->id, record->id, 32);
+    memcpy(commit->root, record->root, 32);
+    commit->number = record->number;
+    commit->address = 0;
+out:
+    return rc;
+}
+
+void vv_index_reveal(struct vv_index *index, const struct vv_record *record)
+{
+    VV_ASSERT(index->tail_count > 0 && index->tail[index->tail_count - 1].number == record->number);
+    index->tail[index->tail_count - 1].address = record->address;
+    index->last_number = record->number;
+    index->commits++;
+}
+
+void vv_index_retract(struct vv_index *index)
+{
+    VV_ASSERT(index->tail_count > 0 && index->tail[index->tail_count - 1].address == 0);
+    index->tail_count--;
+    vv_table_remove(&index->tail_ids, index->tail[index->tail_count].id, NULL);
+}
+
+varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], uint64_t *address)
+{
+    struct vv_item item;
+    bool present = false;
+    const union vv_value *place = vv_table_get(&index->tail_ids, id);
+
+    *address = 0;
+    if (place != NULL) {
+        *address = index->tail[place->number].address;
+        return VARVE_OK;
+    }
+    const varve_status rc = vv_trie_get(&index->ids, id, &item, &present);
+    if (rc == VARVE_OK && present)
+        *address = item.locator;
+    return rc;
+}
+
+static bool begins_with(const uint8_t bytes[32], const uint8_t key[32], unsigned digits)
+{
+    if (memcmp(bytes, key, digits / 2) != 0)
+        return false;
+    return digits % 2 == 0 || bytes[digits / 2] >> 4 == key[digits / 2] >> 4;
+}
+
+/* What was found so far: up to two different keys, each with the id that it stands for. */
+struct matches {
+    uint8_t keys[2][32], ids[2][32];
+    size_t count;
+};
+
+static void add_match(struct matches *matches, const uint8_t key[32], const uint8_t id[32])
+{
+    for (size_t i = 0; i < matches->count; i++) {
+        if (memcmp(matches->keys[i], key, 32) == 0)
+            return; /* the tail was asked first, and is newer */
+    }
+    if (matches->count == 2)
+        return;
+    memcpy(matches->keys[matches->count], key, 32);
+    memcpy(matches->ids[matches->count++], id, 32);
+}
+
+static varve_status match_trie(const struct vv_trie *trie, const uint8_t key[32], unsigned digits,
+                               struct matches *matches)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_item item;
+    uint8_t from[32];
+    bool present = false;
+
+    memcpy(from, key, 32);
+    for (;;) {
+        TRY(vv_trie_next(trie, from, &item, &present));
+        if (!present || !begins_with(item.key, key, digits))
+            break;
+        add_match(matches, item.key, item.hash);
+        if (matches->count == 2)
+            break;
+        memcpy(from, item.key, 32);
+        size_t i = 32;
+        while (i-- > 0 && ++from[i] == 0)
+            continue;
+        if (i == SIZE_MAX)
+            break; /* that was the last key there can be */
+    }
+out:
+    return rc;
+}
+
+static void tell_matches(const struct matches *matches, uint8_t found[2][32], size_t *count)
+{
+    *count = matches->count;
+    memcpy(found, matches->ids, sizeof matches->ids);
+}
+
+varve_status vv_index_find_id(const struct vv_index *index, const uint8_t key[32], unsigned digits,
+                              uint8_t found[2][32], size_t *count)
+{
+    struct matches matches = { .count = 0 };
+
+    for (size_t i = index->tail_count; i-- > 0;) {
+        if (index->tail[i].address != 0 && begins_with(index->tail[i].id, key, digits))
+            add_match(&matches, index->tail[i].id, index->tail[i].id);
+    }
+    const varve_status rc = match_trie(&index->ids, key, digits, &matches);
+    tell_matches(&matches, found, count);
+    return rc;
+}
+
+varve_status vv_index_find_root(const struct vv_index *index, const uint8_t key[32], unsigned digits,
+                                uint8_t found[2][32], size_t *count)
+{
+    struct matches matches = { .count = 0 };
+
+    for (size_t i = index->tail_count; i-- > 0;) { /* newest first */
+        if (index->tail[i].address != 0 && begins_with(index->tail[i].root, key, digits))
+            add_match(&matches, index->tail[i].root, index->tail[i].id);
+    }
+    const varve_status rc = match_trie(&index->roots, key, digits, &matches);
+    tell_matches(&matches, found, count);
+    return rc;
+}
+
+varve_status vv_index_find_number(const struct vv_index *index, uint64_t number, uint8_t id[32],
+                                  uint64_t *address)
+{
+    struct vv_leaf leaf;
+    bool present = false;
+    size_t low = 0;
+    size_t high = index->tail_count;
+
+    *address = 0;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (index->tail[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < index->tail_count && index->tail[low].number == number) {
+        memcpy(id, index->tail[low].id, 32);
+        *address = index->tail[low].address;
+        return VARVE_OK;
+    }
+    if (number >= index->numbers.page_count)
+        return VARVE_OK;
+    const varve_status rc = vv_pagetree_get(&index->numbers, number, &leaf, &present);
+    if (rc == VARVE_OK && present) {
+        memcpy(id, leaf.hash, 32);
+        *address = leaf.locator;
+    }
+    return rc;
+}
+
+/* ---- Refs ------------------------------------------------------------------------------------- */
+
+static size_t ref_place(const struct vv_index *index, const char *name)
+{
+    size_t low = 0;
+    size_t high = index->ref_count;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(index->refs[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const struct vv_index_ref *vv_index_ref(const struct vv_index *index, const char *name)
+{
+    const size_t place = ref_place(index, name);
+    const bool there = place < index->ref_count && strcmp(index->refs[place].name, name) == 0;
+
+    return there ? &index->refs[place] : NULL;
+}
+
+const struct vv_index_ref *vv_index_ref_after(const struct vv_index *index, const char *after)
+{
+    size_t place = after == NULL ? 0 : ref_place(index, after);
+
+    if (after != NULL && place < index->ref_count && strcmp(index->refs[place].name, after) == 0)
+        place++;
+    return place < index->ref_count ? &index->refs[place] : NULL;
+}
+
+varve_status vv_index_reserve(struct vv_index *index, size_t more)
+{
+    if (index->ref_capacity - index->ref_count >= more)
+        return VARVE_OK;
+    const size_t capacity = 2 * index->ref_count + more;
+    const varve_status rc = vv_resize(&index->refs, capacity, sizeof *index->refs);
+    if (rc == VARVE_OK)
+        index->ref_capacity = capacity;
+    return rc;
+}
+
+void vv_index_move(struct vv_index *index, const struct vv_record_move *move, uint64_t address)
+{
+    char name[VV_REF_NAME_MAX + 1] = "";
+
+    VV_ASSERT(move->name.size > 0 && move->name.size <= VV_REF_NAME_MAX);
+    memcpy(name, move->name.data, move->name.size);
+    const size_t place = ref_place(index, name);
+    if (place == index->ref_count || strcmp(index->refs[place].name, name) != 0) {
+        VV_ASSERT(index->ref_count < index->ref_capacity);
+        memmove(index->refs + place + 1, index->refs + place,
+                (index->ref_count - place) * sizeof *index->refs);
+        index->ref_count++;
+        memcpy(index->refs[place].name, name, sizeof name);
+    }
+    memcpy(index->refs[place].commit, move->to, 32);
+    index->refs[place].moves = move->moves;
+    index->refs[place].last = address;
+}
+
+/* ---- Checkpoints ------------------------------------------------------------------------------ */
+
+void vv_index_encode_refs(const struct vv_index *index, struct vv_bytes *out)
+{
+    vv_bytes_varint(out, index->ref_count);
+    for (size_t i = 0; i < index->ref_count; i++) {
+        const struct vv_index_ref *ref = &index->refs[i];
+        vv_bytes_blob(out, ref->name, strlen(ref->name));
+        vv_bytes_put(out, ref->commit, 32);
+        vv_bytes_varint(out, ref->moves);
+        vv_bytes_varint(out, ref->last);
+    }
+}
+
+varve_status vv_index_decode_refs(struct vv_index *index, struct vv_reader *reader)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t count = vv_reader_varint(reader);
+    struct vv_index_ref *refs = NULL;
+
+    if (reader->bad || count > vv_reader_left(reader) / 32)
+        return vv_fail(VARVE_CORRUPT, "the refs in a checkpoint do not decode");
+    TRY(vv_alloc(&refs, count, sizeof *refs));
+    for (size_t i = 0; i < count; i++) {
+        size_t size = 0;
+        const uint8_t *name = vv_reader_blob(reader, VV_REF_NAME_MAX, &size);
+        if (name != NULL)
+            memcpy(refs[i].name, name, size);
+        vv_reader_copy(reader, refs[i].commit, 32);
+        refs[i].moves = vv_reader_varint(reader);
+        refs[i].last = vv_reader_varint(reader);
+        if (reader->bad || size == 0 || (i > 0 && strcmp(refs[i - 1].name, refs[i].name) >= 0)) {
+            rc = vv_fail(VARVE_CORRUPT, "the refs in a checkpoint do not decode");
+            goto out;
+        }
+    }
+    vv_free(index->refs);
+    index->refs = refs;
+    index->ref_count = count;
+    index->ref_capacity = count;
+    refs = NULL;
+out:
+    vv_free(refs);
+    return rc;
+}
+
+static varve_status put_tail(const struct vv_index *index, struct vv_index_saved *saved)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_pagetree_resize(&saved->numbers, index->last_number + 1));
+    for (size_t i = 0; i < index->tail_count; i++) {
+        const struct vv_index_commit *commit = &index->tail[i];
+        struct vv_item item = { .locator = commit->address };
+        struct vv_leaf leaf = { .locator = commit->address };
+        memcpy(item.key, commit->id, 32);
+        memcpy(item.hash, commit->id, 32);
+        memcpy(leaf.hash, commit->id, 32);
+        TRY(vv_trie_set(&saved->ids, &item));
+        TRY(vv_pagetree_set(&saved->numbers, commit->number, &leaf));
+        memcpy(item.key, commit->root, 32);
+        TRY(vv_trie_set(&saved->roots, &item));
+    }
+out:
+    return rc;
+}
+
+varve_status vv_index_save(const struct vv_index *index, vv_node_write_fn write, void *context,
+                           struct vv_checkpoint *checkpoint, struct vv_index_saved *saved)
+{
+    varve_status rc = VARVE_OK;
+
+    vv_trie_copy(&saved->ids, &index->ids);
+    vv_trie_copy(&saved->roots, &index->roots);
+    vv_pagetree_copy(&saved->numbers, &index->numbers);
+    TRY(put_tail(index, saved));
+    TRY(vv_trie_top(&saved->ids, checkpoint->ids.hash));
+    TRY(vv_trie_top(&saved->roots, checkpoint->roots.hash));
+    TRY(vv_pagetree_top(&saved->numbers, checkpoint->numbers.hash));
+    TRY(vv_trie_save(&saved->ids, write, context, &checkpoint->ids.address));
+    TRY(vv_trie_save(&saved->roots, write, context, &checkpoint->roots.address));
+    TRY(vv_pagetree_save(&saved->numbers, write, context, &checkpoint->numbers.address));
+    checkpoint->number_pages = saved->numbers.page_count;
+    checkpoint->commits = index->commits;
+out:
+    if (rc != VARVE_OK)
+        vv_index_saved_release(saved);
+    return rc;
+}
+
+void vv_index_saved_release(struct vv_index_saved *saved)
+{
+    vv_trie_release(&saved->ids);
+    vv_trie_release(&saved->roots);
+    vv_pagetree_release(&saved->numbers);
+}
+
+static void drop_tail(struct vv_index *index)
+{
+    vv_table_release(&index->tail_ids);
+    index->tail_count = 0;
+}
+
+void vv_index_adopt(struct vv_index *index, struct vv_index_saved *saved)
+{
+    vv_trie_release(&index->ids);
+    vv_trie_release(&index->roots);
+    vv_pagetree_release(&index->numbers);
+    index->ids = saved->ids;
+    index->roots = saved->roots;
+    index->numbers = saved->numbers;
+    drop_tail(index);
+}
+
+varve_status vv_index_open(struct vv_index *index, const struct vv_record *record,
+                           const struct vv_checkpoint *checkpoint)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_index_saved saved;
+
+    vv_trie_init(&saved.ids, index->nodes);
+    vv_trie_init(&saved.roots, index->nodes);
+    vv_pagetree_init(&saved.numbers, 0, index->nodes);
+    if (checkpoint->number_pages > VV_PAGETREE_PAGES_MAX) {
+        rc = vv_fail(VARVE_CORRUPT, "the checkpoint at address %llu counts too many commits",
+                     (unsigned long long)record->address);
+        goto out;
+    }
+    TRY(vv_trie_open(&saved.ids, checkpoint->ids.address, checkpoint->ids.hash, index->nodes));
+    TRY(vv_trie_open(&saved.roots, checkpoint->roots.address, checkpoint->roots.hash, index->nodes));
+    TRY(vv_pagetree_open(&saved.numbers, checkpoint->number_pages, checkpoint->numbers.address,
+                         checkpoint->numbers.hash, index->nodes));
+    vv_index_adopt(index, &saved);
+    index->last_number = record->number;
+    index->commits = checkpoint->commits;
+out:
+    if (rc != VARVE_OK)
+        vv_index_saved_release(&saved);
+    return rc;
+}

@@ -1,0 +1,87 @@
+/* index.h - where every commit is, and what every ref names: a saved part and a tail.
+ *
+ *   ids, roots   tries: commit id -> record; state root -> newest record with it (hash: that commit's id)
+ *   numbers      page tree: number -> {id, record}
+ *                as the last checkpoint saved them, loaded by need
+ *   tail         commits since then, in memory, looked at first; a checkpoint moves them into the trees
+ *   refs         all of them, deleted ones too (they keep their moves); every checkpoint stores them whole
+ * One thread at a time: the journal's mutex. */
+#ifndef VV_INDEX_H
+#define VV_INDEX_H
+
+#include "base/table.h"
+#include "page/trie.h"
+#include "store/record.h"
+
+struct vv_index_commit {
+    uint8_t id[32], root[32];
+    uint64_t number, address;
+};
+struct vv_index_ref {
+    char name[VV_REF_NAME_MAX + 1];
+    uint8_t commit[32]; /* zeros: deleted */
+    uint64_t moves;
+    uint64_t last; /* record of its newest move */
+};
+struct vv_index {
+    const struct vv_node_source *nodes;
+    struct vv_trie ids, roots;
+    struct vv_pagetree numbers;
+    struct vv_index_commit *tail; /* by number */
+    size_t tail_count, tail_capacity;
+    struct vv_table tail_ids; /* -> place in tail */
+    uint64_t last_number;
+    uint64_t commits;
+    struct vv_index_ref *refs; /* by name */
+    size_t ref_count, ref_capacity;
+};
+
+void vv_index_init(struct vv_index *index, const struct vv_node_source *nodes);
+void vv_index_release(struct vv_index *index);
+
+/* A commit that is about to be written, with up to `moves` moves of refs: everything that can fail is done now.
+ * It is found by nobody until it is revealed, with its address; or it is retracted. Its number must be above all
+ * others'. */
+varve_status vv_index_announce(struct vv_index *index, const struct vv_record *record);
+void vv_index_reveal(struct vv_index *index, const struct vv_record *record);
+void vv_index_retract(struct vv_index *index);
+/* 0: there is none. */
+varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], uint64_t *address);
+/* Up to two ids that begin so, of commits or of the newest commits of such roots. */
+varve_status vv_index_find_id(const struct vv_index *index, const uint8_t key[32], unsigned digits,
+                              uint8_t found[2][32], size_t *count);
+varve_status vv_index_find_root(const struct vv_index *index, const uint8_t key[32], unsigned digits,
+                                uint8_t found[2][32], size_t *count);
+varve_status vv_index_find_number(const struct vv_index *index, uint64_t number, uint8_t id[32],
+                                  uint64_t *address);
+
+/* Refs. NULL: no such name was ever made. */
+const struct vv_index_ref *vv_index_ref(const struct vv_index *index, const char *name);
+/* The first name after `after` (NULL: the first of all), deleted ones included. */
+const struct vv_index_ref *vv_index_ref_after(const struct vv_index *index, const char *after);
+/* See that `more` refs can be moved without memory running out; move one of them, to what the record says. */
+varve_status vv_index_reserve(struct vv_index *index, size_t more);
+void vv_index_move(struct vv_index *index, const struct vv_record_move *move, uint64_t address);
+
+/* ---- Checkpoints ------------------------------------------------------------------------------ */
+
+/* Refs as a checkpoint's directory holds them. */
+void vv_index_encode_refs(const struct vv_index *index, struct vv_bytes *out);
+varve_status vv_index_decode_refs(struct vv_index *index, struct vv_reader *reader);
+
+/* The trees with the tail in them, saved through `write`; `checkpoint` learns where they begin. Nothing in
+ * `index` changes until it is adopted. */
+struct vv_index_saved {
+    struct vv_trie ids, roots;
+    struct vv_pagetree numbers;
+};
+varve_status vv_index_save(const struct vv_index *index, vv_node_write_fn write, void *context,
+                           struct vv_checkpoint *checkpoint, struct vv_index_saved *saved);
+void vv_index_saved_release(struct vv_index_saved *saved);
+void vv_index_adopt(struct vv_index *index,
+                    struct vv_index_saved *saved); /* takes it; the tail is empty now */
+/* Be what a checkpoint says, less its refs. */
+varve_status vv_index_open(struct vv_index *index, const struct vv_record *record,
+                           const struct vv_checkpoint *checkpoint);
+
+#endif

@@ -1,0 +1,636 @@
+/* journal.c - the journal layout: one log is the truth; all else is a hint.
+ *
+ *   log.<start>   segments of one address space; records, each an opening, a commit, moves of refs, a checkpoint
+ *   head          last checkpoint, acknowledged end; two slots written in turn (head.h)
+ * Laws (DESIGN 4), where they are kept, and checked by check.c:
+ *   (J1) An acknowledged commit lies in whole, synced records of one chain.           [publish.c, log.c]
+ *   (J2) The log is whole records, then debris; debris never joins the chain.         [publish.c, log.h]
+ *   (J3) No sector that holds acknowledged bytes is written again.                    [record.h, publish.c]
+ *   (J6) Code is synced before the record that names it.                              [codepool.c]
+ *   (J7) `head` is never needed.                                                      [open_index]
+ * Moves:  OPEN      read head, index of its checkpoint, scan what follows             [vv_journal_open]
+ *         COMMIT    diff, compress; then place, write, sync, reveal                   [publish.c]
+ *         READ      index -> record; record -> state (view.c); leaf -> page (pages.c) */
+#include "store/journal/journal.h"
+
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "store/codepool.h"
+#include "store/journal/place.h"
+
+#ifdef VV_TORTURE
+const struct vv_journal_limits vv_journal_limits = {
+    .log = { .segment = 64 << 10, .ahead = 8 << 10 },
+    .checkpoint_records = 3,
+    .checkpoint_bytes = 64 << 10,
+    .views = 1,
+    .frames = 1,
+};
+#else
+const struct vv_journal_limits vv_journal_limits = {
+    .log = { .segment = 64 << 20, .ahead = 1 << 20 },
+    .checkpoint_records = 256,
+    .checkpoint_bytes = 4 << 20,
+    .views = 8,
+    .frames = 64,
+};
+#endif
+
+/* ---- Findings --------------------------------------------------------------------------------- */
+
+void vv_place_find(struct vv_place *place, varve_severity severity, const char *file, const uint8_t *commit,
+                   const char *text)
+{
+    varve_commit_id id;
+    const varve_finding finding = {
+        .severity = severity, .file = file, .commit = commit == NULL ? NULL : &id, .text = text
+    };
+
+    if (place->options.finding == NULL)
+        return;
+    if (commit != NULL)
+        memcpy(id.bytes, commit, sizeof id.bytes);
+    place->options.finding(place->options.context, &finding);
+}
+
+varve_status vv_place_writable(struct vv_place *place)
+{
+    if (place->options.read_only)
+        return vv_fail(VARVE_MISUSE, "the store is open for reading only");
+    if (place->damaged)
+        return vv_fail(VARVE_CORRUPT,
+                       "acknowledged bytes of the log are damaged, so nothing is written to it; "
+                       "run fsck to see what is lost");
+    if (place->poisoned)
+        return vv_fail(VARVE_UNCERTAIN,
+                       "a sync failed before, so nothing more is written; close the store and "
+                       "open it again");
+    return VARVE_OK;
+}
+
+/* ---- Opening ---------------------------------------------------------------------------------- */
+
+/* One record of the log, whose facts were checked; NULL: they are gone. */
+static varve_status take_record(void *context, const struct vv_record *record, const uint8_t *bytes)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_place *place = context;
+    struct vv_record_facts facts = { .moves = NULL };
+    struct vv_checkpoint checkpoint;
+
+    place->stored += record->size;
+    if (record->kind == VV_RECORD_COMMIT) {
+        TRY(vv_index_announce(&place->index, record));
+        vv_index_reveal(&place->index, record);
+    }
+    if (bytes == NULL)
+        goto out;
+    if (record->kind == VV_RECORD_CHECKPOINT) {
+        TRY(vv_checkpoint_decode(record, bytes, &checkpoint));
+        TRY(vv_index_open(&place->index, record, &checkpoint));
+        vv_views_made(&place->views, record->parent, record->address);
+        place->head.checkpoint = record->address;
+        place->stored = checkpoint.stored;
+    } else if (record->kind != VV_RECORD_OPEN) {
+        TRY(vv_record_facts_decode(record, bytes, &facts));
+        TRY(vv_index_reserve(&place->index, facts.move_count));
+        for (size_t i = 0; i < facts.move_count; i++)
+            vv_index_move(&place->index, &facts.moves[i], record->address);
+    }
+out:
+    vv_record_facts_release(&facts);
+    return rc;
+}
+
+static varve_status take_damage(void *context, uint64_t address, const struct vv_record *record,
+                                const char *words)
+{
+    struct vv_place *place = context;
+    char name[VV_SEGMENT_NAME];
+    char text[400];
+
+    place->damaged = true;
+    vv_log_file_name(&place->log, address, name);
+    snprintf(text, sizeof text, "damage at address %llu: %s; the store is open for reading only",
+             (unsigned long long)address, words);
+    vv_place_find(place, VARVE_DAMAGE, name,
+                  record != NULL && record->kind == VV_RECORD_COMMIT ? record->id : NULL, text);
+    return VARVE_OK;
+}
+
+static void take_debris(void *context, uint64_t address)
+{
+    struct vv_place *place = context;
+    char name[VV_SEGMENT_NAME];
+    char text[160];
+
+    vv_log_file_name(&place->log, address, name);
+    snprintf(text, sizeof text,
+             "what follows address %llu is of an append that ended unfinished and was never acknowledged",
+             (unsigned long long)address);
+    vv_place_find(place, VARVE_NOTE, name, NULL, text);
+}
+
+/* Be what the checkpoint at `address` says. */
+static varve_status start_at(struct vv_place *place, uint64_t address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record record;
+    struct vv_checkpoint checkpoint;
+    uint8_t *facts = NULL;
+    uint8_t *directory = NULL;
+
+    TRY(vv_log_record_facts(&place->log, address, VV_RECORD_CHECKPOINT, &record, &facts));
+    TRY(vv_checkpoint_decode(&record, facts, &checkpoint));
+    TRY(vv_log_directory(&place->log, &record, &directory));
+    struct vv_reader reader = vv_reader_of(directory, record.directory_size);
+    for (uint64_t pairs = vv_reader_varint(&reader); pairs > 0 && !reader.bad; pairs--) {
+        size_t size = 0;
+        (void)vv_reader_blob(&reader, VV_META_KEY_MAX, &size);
+        (void)vv_reader_blob(&reader, VV_META_VALUE_MAX, &size);
+    }
+    TRY(vv_index_decode_refs(&place->index, &reader));
+    TRY(vv_reader_done(&reader, "the directory of a checkpoint"));
+    TRY(vv_index_open(&place->index, &record, &checkpoint));
+    vv_views_made(&place->views, record.parent, record.address);
+    vv_chain_advance(&place->chain, &record);
+    place->stored = checkpoint.stored;
+out:
+    vv_free(facts);
+    vv_free(directory);
+    return rc;
+}
+
+/* Index and refs: from `head`'s checkpoint and the tail behind it, else from the whole log (J7). */
+static varve_status open_index(struct vv_place *place)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_head heads[2];
+    bool started = false;
+
+    vv_chain_start(&place->chain);
+    rc = vv_head_read(&place->dir, heads);
+    if (rc == VARVE_CORRUPT) { /* no regular file: a hint that says nothing */
+        vv_place_find(place, VARVE_WARNING, "head", NULL, "it is no regular file; the whole log is read");
+        heads[0] = heads[1] = (struct vv_head){ .generation = 0 };
+        rc = VARVE_OK;
+    }
+    TRY(rc);
+    place->head = heads[0];
+    place->acknowledged =
+        heads[0].acknowledged > heads[1].acknowledged ? heads[0].acknowledged : heads[1].acknowledged;
+    for (size_t i = 0; i < 2 && !started; i++) {
+        if (heads[i].checkpoint == 0)
+            continue;
+        rc = start_at(place, heads[i].checkpoint);
+        if (rc != VARVE_OK && rc != VARVE_CORRUPT)
+            goto out;
+        started = rc == VARVE_OK;
+        if (!started)
+            vv_place_find(place, VARVE_WARNING, "head", NULL,
+                          "the checkpoint that it names cannot be read; more of the log is read instead");
+    }
+    if (!started) {
+        vv_index_release(&place->index);
+        vv_index_init(&place->index, &place->views.nodes);
+        vv_chain_start(&place->chain);
+        place->head.checkpoint = 0;
+        place->stored = 0;
+    }
+    const struct vv_log_scan scan = { .acknowledged = place->acknowledged,
+                                      .record = take_record,
+                                      .damage = take_damage,
+                                      .debris = take_debris,
+                                      .context = place };
+    TRY(vv_log_scan(&place->log, &place->chain, &scan));
+out:
+    return rc;
+}
+
+static void journal_close(struct vv_place *place)
+{
+    if (place == NULL)
+        return;
+    if (place->announced && !place->poisoned && vv_place_persist(place) == VARVE_OK) {
+        place->head.acknowledged = place->chain.end;
+        (void)vv_head_write(&place->dir, &place->head); /* a hint: without it the next opening reads more */
+    }
+    if (place->parts) {
+        vv_index_release(&place->index);
+        vv_views_release(&place->views);
+        vv_pages_release(&place->pages);
+        vv_log_close(&place->log);
+    }
+    vv_bytes_release(&place->group);
+    pthread_mutex_destroy(&place->mutex);
+    pthread_mutex_destroy(&place->writer);
+    vv_free(place);
+}
+
+varve_status vv_journal_open(const struct vv_dir *dir, const struct vv_layout_options *options,
+                             const struct vv_journal_limits *limits, struct vv_place **place)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_place *made = NULL;
+
+    *place = NULL;
+    TRY(vv_alloc(&made, 1, sizeof *made));
+    made->dir = *dir;
+    made->options = *options;
+    made->limits = *limits;
+    pthread_mutex_init(&made->mutex, NULL);
+    pthread_mutex_init(&made->writer, NULL);
+    TRY(vv_log_open(&made->log, &made->dir, options->read_only, &limits->log));
+    made->parts = true;
+    rc = vv_views_init(&made->views, &made->log, limits->views);
+    const varve_status pages = vv_pages_init(&made->pages, &made->log, limits->frames);
+    vv_index_init(&made->index, &made->views.nodes);
+    TRY(rc);
+    TRY(pages);
+    if (made->log.count == 0)
+        TRY(vv_fail(VARVE_CORRUPT, "no file log.* is there: the log of this store is gone"));
+    TRY(open_index(made));
+    *place = made;
+    made = NULL;
+out:
+    journal_close(made);
+    return rc;
+}
+
+varve_status vv_journal_create(const struct vv_dir *dir, const struct vv_layout_options *options,
+                               const struct vv_journal_limits *limits)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_log log;
+    uint64_t address = 0;
+
+    VV_ASSERT(!options->read_only);
+    TRY(vv_log_open(&log, dir, false, &limits->log));
+    rc = vv_log_place(&log, VV_LOG_START, VV_RECORD_ALIGN, &address); /* the first opening writes there */
+    vv_log_close(&log);
+out:
+    return rc;
+}
+
+/* ---- Commits ---------------------------------------------------------------------------------- */
+
+static varve_status copy_piece(struct vv_piece piece, char **text)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_alloc(text, piece.size + 1, 1));
+    if (piece.size > 0)
+        memcpy(*text, piece.data, piece.size);
+out:
+    return rc;
+}
+
+varve_status vv_place_facts(struct vv_place *place, uint64_t address, struct vv_commit_facts *facts)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record record;
+    struct vv_record_facts stored = { .moves = NULL };
+    uint8_t *bytes = NULL;
+
+    *facts = (struct vv_commit_facts){ .locator = address };
+    TRY(vv_log_record_facts(&place->log, address, VV_RECORD_COMMIT, &record, &bytes));
+    TRY(vv_record_facts_decode(&record, bytes, &stored));
+    memcpy(facts->id.bytes, record.id, 32);
+    memcpy(facts->parent.bytes, stored.parent, 32);
+    memcpy(facts->root.bytes, record.root, 32);
+    memcpy(facts->seed, stored.seed, 32);
+    facts->number = record.number;
+    facts->time_ns = record.time_ns;
+    facts->modules = stored.modules;
+    facts->modules_changed = stored.modules_changed;
+    facts->pages_changed = stored.pages_changed;
+    facts->bytes_written = vv_record_used(&record);
+    TRY(copy_piece(stored.message, &facts->message));
+    TRY(copy_piece(stored.branch, &facts->branch));
+    TRY(copy_piece(stored.engine, &facts->engine));
+out:
+    if (rc != VARVE_OK)
+        vv_commit_facts_release(facts);
+    vv_record_facts_release(&stored);
+    vv_free(bytes);
+    return rc;
+}
+
+static varve_status journal_find_id(struct vv_place *place, const uint8_t key[32], unsigned digits,
+                                    varve_commit_id found[2], size_t *count)
+{
+    uint8_t ids[2][32];
+
+    pthread_mutex_lock(&place->mutex);
+    const varve_status rc = vv_index_find_id(&place->index, key, digits, ids, count);
+    pthread_mutex_unlock(&place->mutex);
+    for (size_t i = 0; rc == VARVE_OK && i < *count; i++)
+        memcpy(found[i].bytes, ids[i], 32);
+    return rc;
+}
+
+static varve_status journal_find_root(struct vv_place *place, const uint8_t key[32], unsigned digits,
+                                      varve_commit_id found[2], size_t *count)
+{
+    uint8_t ids[2][32];
+
+    pthread_mutex_lock(&place->mutex);
+    const varve_status rc = vv_index_find_root(&place->index, key, digits, ids, count);
+    pthread_mutex_unlock(&place->mutex);
+    for (size_t i = 0; rc == VARVE_OK && i < *count; i++)
+        memcpy(found[i].bytes, ids[i], 32);
+    return rc;
+}
+
+static varve_status journal_find_number(struct vv_place *place, uint64_t number, varve_commit_id *found)
+{
+    uint64_t address = 0;
+
+    pthread_mutex_lock(&place->mutex);
+    const varve_status rc = vv_index_find_number(&place->index, number, found->bytes, &address);
+    pthread_mutex_unlock(&place->mutex);
+    if (rc == VARVE_OK && address == 0)
+        return vv_fail(VARVE_NOT_FOUND, "no commit has the number %llu", (unsigned long long)number);
+    return rc;
+}
+
+static varve_status journal_facts(struct vv_place *place, const varve_commit_id *id,
+                                  struct vv_commit_facts *facts)
+{
+    uint64_t address = 0;
+    char hex[65];
+
+    pthread_mutex_lock(&place->mutex);
+    const varve_status rc = vv_index_find(&place->index, id->bytes, &address);
+    pthread_mutex_unlock(&place->mutex);
+    varve_hex_format(id->bytes, hex);
+    if (rc != VARVE_OK)
+        return rc;
+    if (address == 0)
+        return vv_fail(VARVE_NOT_FOUND, "the store has no commit %s", hex);
+    const varve_status read = vv_place_facts(place, address, facts);
+    return read == VARVE_CORRUPT ? vv_fail_within(read, "commit %s", hex) : read;
+}
+
+static uint64_t journal_last_number(struct vv_place *place)
+{
+    pthread_mutex_lock(&place->mutex);
+    const uint64_t number = place->index.last_number;
+    pthread_mutex_unlock(&place->mutex);
+    return number;
+}
+
+/* Damage is told with the commit that it was met in. */
+static varve_status within_commit(const struct vv_commit_facts *facts, varve_status rc)
+{
+    char hex[65];
+
+    if (rc != VARVE_CORRUPT)
+        return rc;
+    varve_hex_format(facts->id.bytes, hex);
+    return vv_fail_within(rc, "commit %s", hex);
+}
+
+static varve_status journal_view(struct vv_place *place, const struct vv_commit_facts *facts,
+                                 struct vv_state *state)
+{
+    return within_commit(facts, vv_views_get(&place->views, facts->locator, state));
+}
+
+struct changed {
+    varve_status (*each)(void *context, const varve_module_id *id, bool removed, uint64_t pages,
+                         uint64_t bytes);
+    void *context;
+};
+
+static varve_status changed_removed(void *context, const uint8_t id[32])
+{
+    const struct changed *changed = context;
+    varve_module_id module;
+
+    memcpy(module.bytes, id, sizeof module.bytes);
+    return changed->each(changed->context, &module, true, 0, 0);
+}
+
+static varve_status changed_module(void *context, struct vv_piece entry, bool fresh, uint64_t pages,
+                                   uint64_t bytes)
+{
+    const struct changed *changed = context;
+    varve_module_id module;
+
+    (void)fresh;
+    if (entry.size < sizeof module.bytes)
+        return vv_fail(VARVE_CORRUPT, "a module's entry does not decode");
+    memcpy(module.bytes, entry.data, sizeof module.bytes); /* an entry begins with the id */
+    return changed->each(changed->context, &module, false, pages, bytes);
+}
+
+static varve_status journal_changed(struct vv_place *place, const struct vv_commit_facts *facts,
+                                    varve_status (*each)(void *context, const varve_module_id *id,
+                                                         bool removed, uint64_t pages, uint64_t bytes),
+                                    void *context)
+{
+    varve_status rc = VARVE_OK;
+    struct changed changed = { .each = each, .context = context };
+    const struct vv_directory_visitor visitor = { .removed = changed_removed,
+                                                  .module = changed_module,
+                                                  .context = &changed };
+    struct vv_record record;
+    uint8_t *directory = NULL;
+
+    TRY(vv_log_record(&place->log, facts->locator, VV_RECORD_COMMIT, &record));
+    TRY(vv_log_directory(&place->log, &record, &directory));
+    TRY(vv_directory_walk(&record, directory, &visitor));
+out:
+    vv_free(directory);
+    return within_commit(facts, rc);
+}
+
+static varve_status journal_read(struct vv_place *place, const struct vv_leaf *leaf,
+                                 uint8_t page[VV_PAGE_SIZE])
+{
+    return vv_pages_read(&place->pages, leaf, page);
+}
+
+static varve_status journal_read_all(struct vv_place *place, const struct vv_pagetree *tree,
+                                     varve_status (*put)(void *context, uint64_t index,
+                                                         const uint8_t page[VV_PAGE_SIZE]),
+                                     void *context)
+{
+    return vv_pages_read_all(&place->pages, tree, put, context);
+}
+
+static varve_status journal_code_put(struct vv_place *place, const uint8_t hash[32], const void *code,
+                                     size_t size)
+{
+    const varve_status rc = vv_place_writable(place);
+
+    return rc != VARVE_OK ? rc : vv_codepool_put(&place->dir, hash, code, size);
+}
+
+static varve_status journal_code_get(struct vv_place *place, const uint8_t hash[32], uint8_t **code,
+                                     size_t *size)
+{
+    return vv_codepool_get(&place->dir, hash, code, size);
+}
+
+/* ---- Refs ------------------------------------------------------------------------------------- */
+
+static void tell_ref(const struct vv_index_ref *stored, struct vv_ref_facts *ref)
+{
+    memcpy(ref->name, stored->name, sizeof ref->name);
+    memcpy(ref->commit.bytes, stored->commit, 32);
+    ref->moves = stored->moves;
+}
+
+static varve_status journal_ref_get(struct vv_place *place, const char *name, struct vv_ref_facts *ref)
+{
+    varve_status rc = VARVE_OK;
+
+    pthread_mutex_lock(&place->mutex);
+    const struct vv_index_ref *stored = vv_index_ref(&place->index, name);
+    if (stored == NULL || vv_hash_is_zero(stored->commit))
+        rc = vv_fail(VARVE_NOT_FOUND, "the store has no ref %s", name);
+    else
+        tell_ref(stored, ref);
+    pthread_mutex_unlock(&place->mutex);
+    return rc;
+}
+
+static varve_status journal_ref_next(struct vv_place *place, const char *after, struct vv_ref_facts *ref)
+{
+    const struct vv_index_ref *stored = NULL;
+
+    pthread_mutex_lock(&place->mutex);
+    stored = vv_index_ref_after(&place->index, after);
+    while (stored != NULL && vv_hash_is_zero(stored->commit)) /* deleted */
+        stored = vv_index_ref_after(&place->index, stored->name);
+    if (stored != NULL)
+        tell_ref(stored, ref);
+    pthread_mutex_unlock(&place->mutex);
+    return stored == NULL ? VARVE_END : VARVE_OK;
+}
+
+static void tell_move(const struct vv_record *record, const struct vv_record_move *stored,
+                      struct vv_move_facts *move)
+{
+    *move = (struct vv_move_facts){ .time_ns = record->time_ns };
+    memcpy(move->from.bytes, stored->from, 32);
+    memcpy(move->to.bytes, stored->to, 32);
+    memcpy(move->what, stored->what.data == NULL ? (const uint8_t *)"" : stored->what.data,
+           stored->what.size);
+    move->locator = record->address;
+    move->previous = stored->previous;
+}
+
+static varve_status journal_ref_move(struct vv_place *place, const char *name, uint64_t locator,
+                                     struct vv_move_facts *move)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record record;
+    struct vv_record_facts facts = { .moves = NULL };
+    uint8_t *bytes = NULL;
+
+    if (locator == 0) {
+        pthread_mutex_lock(&place->mutex);
+        const struct vv_index_ref *stored = vv_index_ref(&place->index, name);
+        locator = stored == NULL ? 0 : stored->last;
+        pthread_mutex_unlock(&place->mutex);
+    }
+    if (locator == 0)
+        return VARVE_END;
+    TRY(vv_log_record_facts(&place->log, locator, 0, &record, &bytes));
+    TRY(record.kind == VV_RECORD_COMMIT || record.kind == VV_RECORD_REFS
+            ? vv_record_facts_decode(&record, bytes, &facts)
+            : vv_fail(VARVE_CORRUPT, "no move of %s lies at address %llu", name,
+                      (unsigned long long)locator));
+    size_t i = 0;
+    while (i < facts.move_count && (facts.moves[i].name.size != strlen(name) ||
+                                    memcmp(facts.moves[i].name.data, name, strlen(name)) != 0))
+        i++;
+    if (i == facts.move_count)
+        TRY(vv_fail(VARVE_CORRUPT, "no move of %s lies at address %llu", name, (unsigned long long)locator));
+    tell_move(&record, &facts.moves[i], move);
+out:
+    vv_record_facts_release(&facts);
+    vv_free(bytes);
+    return rc;
+}
+
+/* ---- The rest of the contract ----------------------------------------------------------------- */
+
+static varve_status journal_create(const struct vv_dir *dir, const struct vv_layout_options *options)
+{
+    return vv_journal_create(dir, options, &vv_journal_limits);
+}
+
+static varve_status journal_open(const struct vv_dir *dir, const struct vv_layout_options *options,
+                                 struct vv_place **place)
+{
+    return vv_journal_open(dir, options, &vv_journal_limits, place);
+}
+
+static varve_status journal_tidy(struct vv_place *place, uint64_t budget, bool *more)
+{
+    (void)place;
+    (void)budget;
+    *more = false; /* checkpoints are made by the commit that makes them due */
+    return VARVE_OK;
+}
+
+static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
+{
+    uint64_t refs = 0;
+    uint64_t bytes = 0;
+
+    const varve_status rc = vv_log_stored(&place->log, &bytes);
+    pthread_mutex_lock(&place->mutex);
+    for (const struct vv_index_ref *ref = vv_index_ref_after(&place->index, NULL); ref != NULL;
+         ref = vv_index_ref_after(&place->index, ref->name))
+        refs += !vv_hash_is_zero(ref->commit);
+    *stat = (struct vv_layout_stat){
+        .commits = place->index.commits,
+        .refs = refs,
+        .bytes_stored = place->stored,
+        .journal_bytes = rc == VARVE_OK ? bytes : place->stored,
+        .commit_count = place->commit_count,
+        .commit_ns_total = place->commit_ns,
+        .sync_count = place->sync_count,
+        .sync_ns_total = place->sync_ns,
+        .poisoned = place->poisoned,
+        .damaged = place->damaged,
+    };
+    pthread_mutex_unlock(&place->mutex);
+}
+
+const struct vv_layout vv_layout_journal = {
+    .id = VARVE_LAYOUT_JOURNAL,
+    .name = "journal",
+    .can = VV_CAN_SESSIONS | VV_CAN_BRANCH | VV_CAN_DURABLE,
+    .create = journal_create,
+    .open = journal_open,
+    .close = journal_close,
+    .find_id = journal_find_id,
+    .find_root = journal_find_root,
+    .find_number = journal_find_number,
+    .facts = journal_facts,
+    .last_number = journal_last_number,
+    .view = journal_view,
+    .changed = journal_changed,
+    .read = journal_read,
+    .read_all = journal_read_all,
+    .code_put = journal_code_put,
+    .code_get = journal_code_get,
+    .ref_get = journal_ref_get,
+    .ref_next = journal_ref_next,
+    .ref_move = journal_ref_move,
+    .move_refs = vv_place_move_refs,
+    .prepare = vv_place_prepare,
+    .publish = vv_place_publish,
+    .discard = vv_place_discard,
+    .persist = vv_place_persist,
+    .tidy = journal_tidy,
+    .stat = journal_stat,
+    .check = vv_journal_check,
+};

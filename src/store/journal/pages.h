@@ -1,0 +1,29 @@
+/* pages.h - the bytes of stored pages: a locator leads to a slot in a frame, and that to its base, if it has one.
+ *
+ * Frames used last are kept open, so that neighbours and hot bases cost no read. Thread safe. */
+#ifndef VV_PAGES_H
+#define VV_PAGES_H
+
+#include "store/journal/log.h"
+
+struct vv_pages_entry; /* pages.c: a frame and who uses it */
+struct vv_pages {
+    struct vv_log *log;
+    pthread_mutex_t mutex; /* guards all below */
+    struct vv_pages_entry **entries;
+    size_t count, capacity;
+    uint64_t clock; /* rises with every use */
+};
+
+varve_status vv_pages_init(struct vv_pages *pages, struct vv_log *log, size_t capacity);
+void vv_pages_release(struct vv_pages *pages);
+
+/* The page's bytes, checked against its hash: VARVE_CORRUPT names the file. */
+varve_status vv_pages_read(struct vv_pages *pages, const struct vv_leaf *leaf, uint8_t page[VV_PAGE_SIZE]);
+/* All present pages of a tree, in the order in which they lie. */
+varve_status vv_pages_read_all(struct vv_pages *pages, const struct vv_pagetree *tree,
+                               varve_status (*put)(void *context, uint64_t index,
+                                                   const uint8_t page[VV_PAGE_SIZE]),
+                               void *context);
+
+#endif

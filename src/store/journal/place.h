@@ -1,0 +1,52 @@
+/* place.h - an open journal: what journal.c (opening, reading) and publish.c (changing) share. */
+#ifndef VV_PLACE_H
+#define VV_PLACE_H
+
+#include "store/journal/head.h"
+#include "store/journal/index.h"
+#include "store/journal/journal.h"
+#include "store/journal/pages.h"
+#include "store/journal/view.h"
+
+struct vv_place {
+    struct vv_dir dir; /* the caller's, lent */
+    struct vv_layout_options options;
+    struct vv_journal_limits limits;
+    struct vv_log log;
+    struct vv_views views;
+    struct vv_pages pages;
+    bool parts; /* the above are there to be released */
+
+    pthread_mutex_t mutex; /* guards the index and what stat tells; never held across a sync */
+    struct vv_index index;
+    bool _Atomic poisoned; /* a sync failed: nothing is written any more (DESIGN 10.4) */
+    bool damaged;          /* acknowledged bytes are gone: nothing is written any more (DESIGN 10.3) */
+    uint64_t stored;       /* bytes of the log that records take up */
+    uint64_t commit_count, commit_ns, sync_count, sync_ns;
+
+    pthread_mutex_t writer; /* one append at a time; guards all below; taken before `mutex` */
+    struct vv_chain chain;
+    bool announced;        /* this opening's OPEN record is in the log (J2) */
+    uint64_t acknowledged; /* by `head`, when it was read */
+    struct vv_head head;
+    uint64_t checkpoint_retry; /* after one that failed: not before this sequence */
+    struct vv_bytes group;     /* the record that is being put together */
+};
+
+/* May this place be written to? */
+varve_status vv_place_writable(struct vv_place *place);
+void vv_place_find(struct vv_place *place, varve_severity severity, const char *file, const uint8_t *commit,
+                   const char *text);
+varve_status vv_place_facts(struct vv_place *place, uint64_t address, struct vv_commit_facts *facts);
+
+/* publish.c */
+varve_status vv_place_announce(struct vv_place *place); /* `writer` is held */
+varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
+                                int64_t time_ns);
+varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending);
+varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
+                              const struct vv_ref_move *move, varve_durability durability);
+void vv_place_discard(struct vv_place *place, struct vv_pending *pending);
+varve_status vv_place_persist(struct vv_place *place);
+
+#endif

@@ -1,0 +1,935 @@
+/* publish.c - changing a journal: records are put together outside any lock and appended under one.
+ *
+ *   prepare     base state -> diff of trees -> directory, frames; no lock is held            [vv_place_prepare]
+ *   publish     check the ref, place, chain, write, sync; then reveal                        [vv_place_publish]
+ *   announce    once per opening, before its first record: OPEN with a fresh epoch           [vv_place_announce]
+ *   checkpoint  by the commit that makes it due, after it is durable                         [checkpoint]
+ * (J1) A commit is revealed, and told, after its record was synced. (J2) `synced` in a record is what was synced
+ * before it was written. (J3) A record begins at a multiple of VV_RECORD_ALIGN and its padding is its own. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "store/journal/place.h"
+
+/* ---- Appending -------------------------------------------------------------------------------- */
+
+static const struct vv_piece no_piece = { .data = (const uint8_t *)"", .size = 0 };
+
+static struct vv_piece piece_of(const struct vv_bytes *bytes)
+{
+    return bytes->size == 0 ? no_piece : (struct vv_piece){ .data = bytes->data, .size = bytes->size };
+}
+
+static struct vv_piece piece_of_text(const char *text)
+{
+    return text == NULL ? no_piece : (struct vv_piece){ .data = (const uint8_t *)text, .size = strlen(text) };
+}
+
+/* After UNCERTAIN nothing is written any more, for nobody knows what the disk holds (DESIGN 10.4). */
+static varve_status poison_if(struct vv_place *place, varve_status rc)
+{
+    if (rc == VARVE_UNCERTAIN)
+        place->poisoned = true;
+    return rc;
+}
+
+/* Everything that was appended is durable when this returns OK. */
+static varve_status sync_log(struct vv_place *place)
+{
+    const uint64_t begin = vv_clock_monotonic_ns();
+    const varve_status rc = poison_if(place, vv_log_sync(&place->log, place->chain.synced, place->chain.end));
+
+    if (rc == VARVE_OK)
+        place->chain.synced = place->chain.end;
+    pthread_mutex_lock(&place->mutex);
+    place->sync_count++;
+    place->sync_ns += vv_clock_monotonic_ns() - begin;
+    pthread_mutex_unlock(&place->mutex);
+    return rc;
+}
+
+/* Bring header, sections and padding together in the group. */
+static varve_status compose(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
+                            struct vv_piece directory, struct vv_piece pages)
+{
+    struct vv_bytes *group = &place->group;
+    uint8_t header[VV_RECORD_HEADER];
+
+    record->synced = place->chain.synced;
+    record->sequence = place->chain.sequence + 1;
+    memcpy(record->previous, place->chain.sum, VV_SUM);
+    if (record->kind != VV_RECORD_OPEN)
+        memcpy(record->epoch, place->chain.epoch, sizeof record->epoch);
+    vv_record_sum(facts.data, facts.size, record->facts_sum);
+    vv_record_encode(record, header);
+    vv_bytes_clear(group);
+    vv_bytes_put(group, header, sizeof header);
+    vv_bytes_put(group, facts.data, facts.size);
+    vv_bytes_put(group, directory.data, directory.size);
+    vv_bytes_put(group, pages.data, pages.size);
+    vv_bytes_zero(group, record->size - vv_record_used(record));
+    return vv_bytes_done(group);
+}
+
+/* Append a record whose kind, contents and sums of directory and pages are set. On VARVE_OK it is written, and
+ * durable if asked; else it is not in the log (UNCERTAIN: nobody knows). `writer` is held. */
+static varve_status append(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
+                           struct vv_piece directory, struct vv_piece pages, bool durable)
+{
+    varve_status rc = VARVE_OK;
+
+    record->facts_size = facts.size;
+    record->directory_size = directory.size;
+    record->pages_size = pages.size;
+    record->size = vv_record_padded(record);
+    TRY(poison_if(place, vv_log_place(&place->log, place->chain.end, record->size, &record->address)));
+    TRY(compose(place, record, facts, directory, pages));
+    TRY(poison_if(place, vv_log_write(&place->log, record->address, place->group.data, place->group.size)));
+    vv_chain_advance(&place->chain, record);
+    pthread_mutex_lock(&place->mutex);
+    place->stored += record->size;
+    pthread_mutex_unlock(&place->mutex);
+    if (durable)
+        TRY(sync_log(place));
+out:
+    return rc;
+}
+
+static void empty_sums(struct vv_record *record)
+{
+    vv_record_sum("", 0, record->directory_sum);
+    memcpy(record->pages_sum, record->directory_sum, VV_SUM);
+}
+
+varve_status vv_place_announce(struct vv_place *place)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record record = { .kind = VV_RECORD_OPEN };
+
+    if (place->announced)
+        return VARVE_OK;
+    /* The last records may have been written and not synced by one that was killed: before anything says that
+     * they are, they must be. */
+    if (place->acknowledged >= place->chain.end)
+        place->chain.synced = place->chain.end;
+    if (place->chain.synced < place->chain.end)
+        TRY(sync_log(place));
+    TRY(vv_clock_random(record.epoch, sizeof record.epoch));
+    empty_sums(&record);
+    record.time_ns = vv_clock_now_ns();
+    TRY(append(place, &record, no_piece, no_piece, no_piece, true));
+    place->announced = true;
+out:
+    return rc;
+}
+
+/* ---- Refs ------------------------------------------------------------------------------------- */
+
+static varve_status conflict(const struct vv_ref_move *move, const uint8_t stands[32])
+{
+    char now[65];
+    char wanted[65];
+
+    varve_hex_format(stands, now);
+    if (vv_hash_is_zero(stands)) {
+        varve_hex_format(move->expected->bytes, wanted);
+        return vv_fail(VARVE_CONFLICT, "%s is gone; it named commit %s", move->name, wanted);
+    }
+    if (move->expected == NULL)
+        return vv_fail(VARVE_CONFLICT, "%s exists already and names commit %s", move->name, now);
+    varve_hex_format(move->expected->bytes, wanted);
+    return vv_fail(VARVE_CONFLICT, "%s moved: it names commit %s, no longer %s", move->name, now, wanted);
+}
+
+/* What the move does to the ref as it stands, or CONFLICT. `mutex` is held; the name is lent from `move`. */
+static varve_status resolve_move(struct vv_place *place, const struct vv_ref_move *move, const uint8_t to[32],
+                                 struct vv_record_move *resolved)
+{
+    const struct vv_index_ref *ref = vv_index_ref(&place->index, move->name);
+    const uint8_t *stands = ref == NULL ? vv_hash_zero : ref->commit;
+    const uint8_t *expected = move->expected == NULL ? vv_hash_zero : move->expected->bytes;
+
+    if (!move->force && !vv_hash_equal(stands, expected))
+        return conflict(move, stands);
+    *resolved =
+        (struct vv_record_move){ .name = piece_of_text(move->name), .what = piece_of_text(move->what) };
+    memcpy(resolved->from, stands, 32);
+    memcpy(resolved->to, to, 32);
+    resolved->previous = ref == NULL ? 0 : ref->last;
+    resolved->moves = ref == NULL ? 1 : ref->moves + 1;
+    return VARVE_OK;
+}
+
+/* Append a record of moves alone. `writer` is held; `resolved` were checked under it. */
+static varve_status append_moves(struct vv_place *place, struct vv_record_move *resolved, size_t count,
+                                 int64_t time_ns)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record record = { .kind = VV_RECORD_REFS, .time_ns = time_ns };
+    const struct vv_record_facts facts = { .moves = resolved, .move_count = count };
+    struct vv_bytes bytes = VV_BYTES_NONE;
+
+    TRY(vv_place_announce(place));
+    TRY(vv_record_facts_encode(VV_RECORD_REFS, &facts, record.id, &bytes));
+    empty_sums(&record);
+    pthread_mutex_lock(&place->mutex);
+    rc = vv_index_reserve(&place->index, count);
+    pthread_mutex_unlock(&place->mutex);
+    TRY(rc);
+    TRY(append(place, &record, piece_of(&bytes), no_piece, no_piece, true));
+    pthread_mutex_lock(&place->mutex);
+    for (size_t i = 0; i < count; i++)
+        vv_index_move(&place->index, &resolved[i], record.address);
+    pthread_mutex_unlock(&place->mutex);
+out:
+    vv_bytes_release(&bytes);
+    return rc;
+}
+
+static bool names_twice(const struct vv_ref_move *moves, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(moves[i].name, moves[k].name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* All moves against the refs as they stand; those that change nothing are left out. `mutex` is held. */
+static varve_status resolve_moves(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
+                                  struct vv_record_move *resolved, size_t *resolved_count)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t address = 0;
+    char hex[65];
+
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *to = moves[i].to == NULL ? vv_hash_zero : moves[i].to->bytes;
+        if (moves[i].to != NULL) {
+            TRY(vv_index_find(&place->index, to, &address));
+            varve_hex_format(to, hex);
+            if (address == 0)
+                TRY(vv_fail(VARVE_NOT_FOUND, "the store has no commit %s", hex));
+        }
+        TRY(resolve_move(place, &moves[i], to, &resolved[*resolved_count]));
+        if (!vv_hash_equal(resolved[*resolved_count].from, to))
+            (*resolved_count)++;
+    }
+out:
+    return rc;
+}
+
+varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
+                                int64_t time_ns)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record_move *resolved = NULL;
+    size_t resolved_count = 0;
+
+    pthread_mutex_lock(&place->writer);
+    TRY(vv_place_writable(place));
+    if (names_twice(moves, count))
+        TRY(vv_fail(VARVE_MISUSE, "one ref cannot move twice at once"));
+    TRY(vv_alloc(&resolved, count, sizeof *resolved));
+    pthread_mutex_lock(&place->mutex);
+    rc = resolve_moves(place, moves, count, resolved, &resolved_count);
+    pthread_mutex_unlock(&place->mutex);
+    TRY(rc);
+    if (resolved_count > 0)
+        TRY(append_moves(place, resolved, resolved_count, time_ns));
+out:
+    pthread_mutex_unlock(&place->writer);
+    vv_free(resolved);
+    return rc;
+}
+
+/* ---- Preparing a commit ----------------------------------------------------------------------- */
+
+/* A page whose bytes the record holds: the n-th lies in slot n % 64 of frame n / 64. */
+struct new_page {
+    size_t module; /* in the change */
+    const struct vv_page_change *change;
+    unsigned depth; /* 0: whole */
+};
+struct vv_pending {
+    struct vv_record record;
+    struct vv_bytes directory, pages;
+    struct new_page *fresh;
+    size_t fresh_count, fresh_capacity;
+    uint64_t *frames; /* offset of each in `pages` */
+    size_t frame_count;
+};
+
+void vv_place_discard(struct vv_place *place, struct vv_pending *pending)
+{
+    (void)place;
+    if (pending == NULL)
+        return;
+    vv_bytes_release(&pending->directory);
+    vv_bytes_release(&pending->pages);
+    vv_free(pending->fresh);
+    vv_free(pending->frames);
+    vv_free(pending);
+}
+
+/* The directory of one module, in the making. */
+struct listing {
+    struct vv_pending *pending;
+    size_t module;
+    const struct vv_module_change *change;
+    size_t at;      /* pages of the change below this were passed */
+    uint64_t last;  /* index of the page named last */
+    uint64_t count; /* pages named */
+    uint64_t bytes; /* of them, before compression */
+    struct vv_bytes pages;
+    struct vv_bytes runs; /* scratch: is the delta small enough? */
+};
+
+static varve_status add_fresh(struct vv_pending *pending, const struct new_page *page)
+{
+    if (pending->fresh_count == pending->fresh_capacity) {
+        const size_t capacity = pending->fresh_capacity == 0 ? 16 : 2 * pending->fresh_capacity;
+        const varve_status rc = vv_resize(&pending->fresh, capacity, sizeof *pending->fresh);
+        if (rc != VARVE_OK)
+            return rc;
+        pending->fresh_capacity = capacity;
+    }
+    pending->fresh[pending->fresh_count++] = *page;
+    return VARVE_OK;
+}
+
+/* Runs against the base pay when they are short, and its own bases are few enough (DESIGN 4, delta). */
+static unsigned choose_depth(struct listing *listing, const struct vv_page_change *page)
+{
+    if (page->base == NULL || page->base_locator == 0 ||
+        vv_locator_depth(page->base_locator) >= VV_LOCATOR_DEPTH_MAX)
+        return 0;
+    vv_bytes_clear(&listing->runs);
+    const size_t size = vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, &listing->runs);
+    if (size == 0)
+        return 0;
+    listing->bytes += size;
+    return vv_locator_depth(page->base_locator) + 1;
+}
+
+/* The bytes for a page that differs; NULL: the change has none. Both are in order of index. */
+static const struct vv_page_change *change_of(struct listing *listing, uint64_t index)
+{
+    const struct vv_module_change *change = listing->change;
+
+    while (listing->at < change->page_count && change->pages[listing->at].index < index)
+        listing->at++;
+    if (listing->at == change->page_count || change->pages[listing->at].index != index)
+        return NULL;
+    return &change->pages[listing->at];
+}
+
+static varve_status list_page(void *context, uint64_t index, const struct vv_leaf *from,
+                              const struct vv_leaf *to)
+{
+    varve_status rc = VARVE_OK;
+    struct listing *listing = context;
+
+    (void)from;
+    if (index >= listing->change->after->memory.page_count)
+        return VARVE_OK; /* beyond a memory that shrank: its length says so */
+    const uint64_t step = index - listing->last;
+    const struct vv_page_change *page = change_of(listing, index);
+    if (to == NULL) {
+        vv_directory_page_zero(&listing->pages, step);
+    } else if (page != NULL && page->bytes != NULL) {
+        const unsigned depth = choose_depth(listing, page);
+        if (depth == 0)
+            listing->bytes += VV_PAGE_SIZE;
+        TRY(add_fresh(listing->pending,
+                      &(struct new_page){ .module = listing->module, .change = page, .depth = depth }));
+        vv_directory_page_new(&listing->pages, step, to->hash, depth);
+    } else if (to->locator != 0) {
+        vv_directory_page_old(&listing->pages, step, to);
+    } else {
+        TRY(vv_fail(VARVE_MISUSE, "page %llu changed and its bytes were not given",
+                    (unsigned long long)index));
+    }
+    listing->last = index;
+    listing->count++;
+    TRY(vv_bytes_done(&listing->pages));
+out:
+    return rc;
+}
+
+/* Entry and page directory of one module: what differs from the base's tree, whatever the change names. */
+static varve_status list_module(struct vv_pending *pending, const struct vv_change *change, size_t place,
+                                struct vv_state *base, struct vv_bytes *out)
+{
+    varve_status rc = VARVE_OK;
+    const struct vv_module_change *module = &change->modules[place];
+    struct listing listing = { .pending = pending, .module = place, .change = module };
+    struct vv_module *before = NULL;
+    struct vv_bytes entry = VV_BYTES_NONE;
+
+    TRY(vv_state_get(base, &module->id, &before));
+    TRY(vv_module_encode(module->after, 0, &entry));
+    TRY(vv_pagetree_diff(before == NULL ? NULL : &before->memory, &module->after->memory, list_page,
+                         &listing));
+    vv_bytes_blob(out, entry.data, entry.size);
+    vv_bytes_u8(out, before == NULL);
+    vv_bytes_varint(out, listing.bytes);
+    vv_bytes_varint(out, listing.count);
+    vv_bytes_put(out, listing.pages.data, listing.pages.size);
+    TRY(vv_bytes_done(out));
+out:
+    vv_bytes_release(&entry);
+    vv_bytes_release(&listing.pages);
+    vv_bytes_release(&listing.runs);
+    return rc;
+}
+
+/* The frames, one after the other; their sizes go to the directory. */
+static varve_status put_frames(struct vv_pending *pending)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_frame_page pages[VV_FRAME_PAGES];
+
+    pending->frame_count = (pending->fresh_count + VV_FRAME_PAGES - 1) / VV_FRAME_PAGES;
+    TRY(vv_alloc(&pending->frames, pending->frame_count, sizeof *pending->frames));
+    vv_bytes_varint(&pending->directory, pending->frame_count);
+    for (size_t frame = 0; frame < pending->frame_count; frame++) {
+        const size_t first = frame * VV_FRAME_PAGES;
+        const size_t left = pending->fresh_count - first;
+        const size_t count = left < VV_FRAME_PAGES ? left : VV_FRAME_PAGES;
+        for (size_t i = 0; i < count; i++) {
+            const struct new_page *page = &pending->fresh[first + i];
+            const bool runs = page->depth > 0;
+            pages[i] = (struct vv_frame_page){ .bytes = page->change->bytes,
+                                               .base = runs ? page->change->base : NULL,
+                                               .base_locator = runs ? page->change->base_locator : 0 };
+        }
+        pending->frames[frame] = pending->pages.size;
+        TRY(vv_frame_encode(pages, count, &pending->pages));
+        vv_bytes_varint(&pending->directory, pending->pages.size - pending->frames[frame]);
+    }
+out:
+    return rc;
+}
+
+static void list_meta(const struct vv_change *change, struct vv_bytes *out)
+{
+    vv_bytes_varint(out, change->meta_set_count + change->meta_removed_count);
+    for (size_t i = 0; i < change->meta_set_count; i++) {
+        const struct vv_meta_pair *pair = change->meta_set[i];
+        vv_directory_meta(out, pair->key, pair->key_size, pair->value, pair->value_size);
+    }
+    for (size_t i = 0; i < change->meta_removed_count; i++)
+        vv_directory_meta(out, change->meta_removed[i], strlen(change->meta_removed[i]), NULL, 0);
+}
+
+static varve_status put_directory(struct vv_pending *pending, const struct vv_change *change,
+                                  struct vv_state *base)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_bytes modules = VV_BYTES_NONE;
+    uint64_t removed = 0;
+
+    for (size_t i = 0; i < change->module_count; i++) {
+        if (change->modules[i].after == NULL)
+            removed++;
+        else
+            TRY(list_module(pending, change, i, base, &modules));
+    }
+    list_meta(change, &pending->directory);
+    vv_bytes_varint(&pending->directory, removed);
+    for (size_t i = 0; i < change->module_count; i++) {
+        if (change->modules[i].after == NULL)
+            vv_bytes_put(&pending->directory, change->modules[i].id.bytes, 32);
+    }
+    TRY(put_frames(pending));
+    vv_bytes_varint(&pending->directory, change->module_count - removed);
+    vv_bytes_put(&pending->directory, modules.data, modules.size);
+    TRY(vv_bytes_done(&pending->directory));
+    TRY(vv_bytes_done(&pending->pages));
+out:
+    vv_bytes_release(&modules);
+    return rc;
+}
+
+/* The commit's id must not name a state that is another. */
+static varve_status check_root(struct vv_change *change)
+{
+    varve_root root;
+    const varve_status rc = vv_state_root(change->after, &root);
+
+    if (rc == VARVE_OK && memcmp(root.bytes, change->facts.root.bytes, sizeof root.bytes) != 0)
+        return vv_fail(VARVE_MISUSE, "the commit's root is not that of its state");
+    return rc;
+}
+
+varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_pending *made = NULL;
+    struct vv_state base = { .fresh = NULL };
+    struct vv_record parent;
+
+    *pending = NULL;
+    TRY(vv_place_writable(place));
+    TRY(check_root(change));
+    TRY(vv_alloc(&made, 1, sizeof *made));
+    made->record.kind = VV_RECORD_COMMIT;
+    made->record.time_ns = change->facts.time_ns;
+    memcpy(made->record.id, change->facts.id.bytes, 32);
+    memcpy(made->record.root, change->facts.root.bytes, 32);
+    if (change->base != NULL) {
+        TRY(vv_log_record(&place->log, change->base->locator, VV_RECORD_COMMIT, &parent));
+        TRY(vv_views_get(&place->views, change->base->locator, &base));
+        made->record.parent = parent.address;
+        made->record.checkpoint = parent.checkpoint;
+        made->record.line_records = parent.line_records;
+        made->record.line_bytes = parent.line_bytes;
+    } else {
+        TRY(vv_state_init(&base, &place->views.nodes, &place->views.modules));
+    }
+    TRY(put_directory(made, change, &base));
+    vv_record_sum(made->directory.data, made->directory.size, made->record.directory_sum);
+    vv_record_sum(piece_of(&made->pages).data, made->pages.size, made->record.pages_sum);
+    *pending = made;
+    made = NULL;
+out:
+    if (base.fresh != NULL)
+        vv_state_release(&base);
+    vv_place_discard(place, made);
+    return rc;
+}
+
+/* ---- Checkpoints ------------------------------------------------------------------------------ */
+
+/* What a checkpoint saves, one piece after the other, each at the address that it will have. */
+struct saver {
+    struct vv_bytes bytes;
+    uint64_t base; /* address of the first */
+};
+
+static varve_status save_piece(void *context, const void *bytes, size_t size, uint64_t *address)
+{
+    struct saver *saver = context;
+
+    *address = saver->base + saver->bytes.size;
+    vv_saved_encode(bytes, size, &saver->bytes);
+    return vv_bytes_done(&saver->bytes);
+}
+
+/* Modules that differ between two states. */
+struct differing {
+    struct vv_item *items; /* hash zero: removed */
+    size_t count, capacity;
+};
+
+static varve_status differ(void *context, const struct vv_item *from, const struct vv_item *to)
+{
+    struct differing *differing = context;
+
+    if (differing->count == differing->capacity) {
+        const size_t capacity = differing->capacity == 0 ? 16 : 2 * differing->capacity;
+        const varve_status rc = vv_resize(&differing->items, capacity, sizeof *differing->items);
+        if (rc != VARVE_OK)
+            return rc;
+        differing->capacity = capacity;
+    }
+    struct vv_item *item = &differing->items[differing->count++];
+    *item = to != NULL ? *to : *from;
+    if (to == NULL)
+        memset(item->hash, 0, VV_HASH_SIZE);
+    return VARVE_OK;
+}
+
+static varve_status get_module(struct vv_state *state, const struct vv_item *item, struct vv_module **module)
+{
+    varve_module_id id;
+
+    memcpy(id.bytes, item->key, sizeof id.bytes);
+    return vv_state_get(state, &id, module);
+}
+
+static varve_status save_module(struct saver *saver, struct vv_module *module, uint64_t *address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_bytes entry = VV_BYTES_NONE;
+    uint64_t top = 0;
+
+    TRY(vv_pagetree_save(&module->memory, save_piece, saver, &top));
+    TRY(vv_module_encode(module, top, &entry));
+    TRY(save_piece(saver, entry.data, entry.size, address));
+out:
+    vv_bytes_release(&entry);
+    return rc;
+}
+
+/* Save what differs from the checkpoint before, whose trie `trie` is; it becomes this one's. */
+static varve_status save_state(struct saver *saver, struct vv_trie *trie, struct vv_state *state,
+                               const struct differing *differing, struct vv_saved_top *top)
+{
+    varve_status rc = VARVE_OK;
+
+    for (size_t i = 0; i < differing->count; i++) {
+        struct vv_item item = differing->items[i];
+        struct vv_module *module = NULL;
+        if (vv_hash_is_zero(item.hash)) {
+            TRY(vv_trie_remove(trie, item.key));
+            continue;
+        }
+        TRY(get_module(state, &item, &module));
+        VV_ASSERT(module != NULL);
+        TRY(save_module(saver, module, &item.locator));
+        TRY(vv_trie_set(trie, &item));
+    }
+    TRY(vv_trie_top(trie, top->hash));
+    TRY(vv_trie_save(trie, save_piece, saver, &top->address));
+out:
+    return rc;
+}
+
+/* The nodes of page trees are shared with sessions: addresses that came to nothing must be forgotten. */
+static void unsave(struct vv_state *state, const struct differing *differing, uint64_t from)
+{
+    for (size_t i = 0; i < differing->count; i++) {
+        struct vv_module *module = NULL;
+        if (!vv_hash_is_zero(differing->items[i].hash) &&
+            get_module(state, &differing->items[i], &module) == VARVE_OK && module != NULL)
+            vv_pagetree_unsave(&module->memory, from);
+    }
+}
+
+struct checkpointing {
+    struct vv_place *place;
+    struct vv_state state; /* of the commit */
+    struct vv_trie before; /* of the checkpoint before */
+    struct differing differing;
+    struct vv_checkpoint checkpoint;
+    struct vv_index_saved index;
+    bool indexed;
+    struct vv_bytes directory;
+    struct saver saver;
+};
+
+static varve_status put_checkpoint_directory(struct checkpointing *work)
+{
+    const struct vv_state *state = &work->state;
+
+    vv_bytes_varint(&work->directory, state->meta_count);
+    for (size_t i = 0; i < state->meta_count; i++)
+        vv_directory_meta(&work->directory, state->meta[i]->key, state->meta[i]->key_size,
+                          state->meta[i]->value, state->meta[i]->value_size);
+    pthread_mutex_lock(&work->place->mutex);
+    vv_index_encode_refs(&work->place->index, &work->directory);
+    pthread_mutex_unlock(&work->place->mutex);
+    return vv_bytes_done(&work->directory);
+}
+
+/* Save everything as if the record began at `address`. */
+static varve_status save_all(struct checkpointing *work, uint64_t address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_trie trie;
+
+    vv_trie_copy(&trie, &work->before);
+    vv_bytes_clear(&work->saver.bytes);
+    work->saver.base = address + VV_RECORD_HEADER + VV_CHECKPOINT_FACTS + work->directory.size;
+    TRY(save_state(&work->saver, &trie, &work->state, &work->differing, &work->checkpoint.state));
+    pthread_mutex_lock(&work->place->mutex);
+    rc = vv_index_save(&work->place->index, save_piece, &work->saver, &work->checkpoint, &work->index);
+    pthread_mutex_unlock(&work->place->mutex);
+    work->indexed = rc == VARVE_OK;
+out:
+    vv_trie_release(&trie);
+    if (rc != VARVE_OK)
+        unsave(&work->state, &work->differing, work->saver.base);
+    return rc;
+}
+
+static void forget_all(struct checkpointing *work)
+{
+    unsave(&work->state, &work->differing, work->saver.base);
+    if (work->indexed)
+        vv_index_saved_release(&work->index);
+    work->indexed = false;
+}
+
+/* Where the record goes depends on its size, and the addresses in it on where it goes: when it does not fit
+ * where it was thought to, once more for the segment that it does fit in. */
+static varve_status save_where_it_fits(struct checkpointing *work)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_place *place = work->place;
+    uint64_t assumed = place->chain.end;
+    uint64_t address = 0;
+
+    for (;;) {
+        TRY(save_all(work, assumed));
+        struct vv_record record = { .facts_size = VV_CHECKPOINT_FACTS,
+                                    .directory_size = work->directory.size,
+                                    .pages_size = work->saver.bytes.size };
+        rc = poison_if(place,
+                       vv_log_place(&place->log, place->chain.end, vv_record_padded(&record), &address));
+        if (rc != VARVE_OK) {
+            forget_all(work);
+            goto out;
+        }
+        if (address == assumed)
+            break;
+        forget_all(work);
+        assumed = address; /* the start of a segment, which grows to what is put there first */
+    }
+out:
+    return rc;
+}
+
+static varve_status append_checkpoint(struct checkpointing *work, const struct vv_record *commit)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_place *place = work->place;
+    struct vv_record record = { .kind = VV_RECORD_CHECKPOINT,
+                                .parent = commit->address,
+                                .checkpoint = commit->checkpoint,
+                                .time_ns = commit->time_ns };
+    uint8_t facts[VV_CHECKPOINT_FACTS];
+
+    record.number = place->index.last_number; /* only we add commits, and we hold `writer` */
+    memcpy(record.id, commit->id, 32);
+    memcpy(record.root, commit->root, 32);
+    TRY(save_where_it_fits(work));
+    record.facts_size = sizeof facts;
+    record.directory_size = work->directory.size;
+    record.pages_size = work->saver.bytes.size;
+    work->checkpoint.stored = place->stored + vv_record_padded(&record);
+    vv_checkpoint_encode(&work->checkpoint, facts);
+    vv_record_sum(work->directory.data, work->directory.size, record.directory_sum);
+    vv_record_sum(work->saver.bytes.data, work->saver.bytes.size, record.pages_sum);
+    rc = append(place, &record, (struct vv_piece){ .data = facts, .size = sizeof facts },
+                piece_of(&work->directory), piece_of(&work->saver.bytes), true);
+    if (rc != VARVE_OK) {
+        forget_all(work);
+        goto out;
+    }
+    VV_ASSERT(record.address + VV_RECORD_HEADER + VV_CHECKPOINT_FACTS + work->directory.size ==
+              work->saver.base);
+    pthread_mutex_lock(&place->mutex);
+    vv_index_adopt(&place->index, &work->index);
+    pthread_mutex_unlock(&place->mutex);
+    vv_views_made(&place->views, commit->address, record.address);
+    place->head.checkpoint = record.address;
+    place->head.acknowledged = place->chain.end;
+    (void)vv_head_write(&place->dir, &place->head); /* a hint (J7) */
+out:
+    return rc;
+}
+
+/* Save the state of `commit`, the refs and the commit index. A failure leaves the log as it was. */
+static varve_status checkpoint(struct vv_place *place, const struct vv_record *commit)
+{
+    varve_status rc = VARVE_OK;
+    struct checkpointing work = { .place = place };
+    struct vv_state before = { .fresh = NULL };
+    struct vv_record record;
+
+    vv_trie_init(&work.before, &place->views.nodes);
+    TRY(vv_views_get(&place->views, commit->address, &work.state));
+    if (commit->checkpoint != 0) {
+        rc = vv_views_open_checkpoint(&place->views, commit->checkpoint, &record, &before);
+        if (rc == VARVE_OK)
+            vv_trie_copy(&work.before, &before.trie);
+        else if (rc != VARVE_CORRUPT) /* a damaged one: save everything again */
+            goto out;
+    }
+    TRY(vv_trie_diff(&work.before, &work.state.trie, differ, &work.differing));
+    TRY(put_checkpoint_directory(&work));
+    TRY(append_checkpoint(&work, commit));
+out:
+    if (before.fresh != NULL)
+        vv_state_release(&before);
+    if (work.state.fresh != NULL)
+        vv_state_release(&work.state);
+    vv_trie_release(&work.before);
+    vv_free(work.differing.items);
+    vv_bytes_release(&work.directory);
+    vv_bytes_release(&work.saver.bytes);
+    return rc;
+}
+
+/* A commit that makes a checkpoint due makes it too; it is durable already, so what fails here is put off. */
+static varve_status checkpoint_if_due(struct vv_place *place, const struct vv_record *commit)
+{
+    const struct vv_journal_limits *limits = &place->limits;
+
+    if (commit->line_records < limits->checkpoint_records && commit->line_bytes < limits->checkpoint_bytes)
+        return VARVE_OK;
+    if (commit->sequence < place->checkpoint_retry)
+        return VARVE_OK;
+    const varve_status rc = checkpoint(place, commit);
+    if (rc != VARVE_OK)
+        place->checkpoint_retry = commit->sequence + limits->checkpoint_records / 4 + 1;
+    if (rc != VARVE_UNCERTAIN)
+        return VARVE_OK;
+    return vv_fail_within(rc, "the commit is durable, the checkpoint after it is not");
+}
+
+/* ---- Publishing ------------------------------------------------------------------------------- */
+
+static varve_status encode_facts(const struct vv_change *change, struct vv_record_move *move,
+                                 struct vv_bytes *out)
+{
+    const struct vv_commit_facts *facts = &change->facts;
+    struct vv_record_facts stored = { .modules = facts->modules,
+                                      .modules_changed = facts->modules_changed,
+                                      .pages_changed = facts->pages_changed,
+                                      .message = piece_of_text(facts->message),
+                                      .branch = piece_of_text(facts->branch),
+                                      .engine = piece_of_text(facts->engine),
+                                      .moves = move,
+                                      .move_count = move == NULL ? 0 : 1 };
+
+    memcpy(stored.parent, facts->parent.bytes, 32);
+    memcpy(stored.seed, facts->seed, 32);
+    return vv_record_facts_encode(VV_RECORD_COMMIT, &stored, facts->id.bytes, out);
+}
+
+/* How far this commit is from its line's last checkpoint. */
+static void place_on_line(struct vv_place *place, struct vv_record *record)
+{
+    const uint64_t own = record->parent == 0 ? 0 : vv_views_checkpoint(&place->views, record->parent);
+
+    if (own != 0) {
+        record->checkpoint = own;
+        record->line_records = 0;
+        record->line_bytes = 0;
+    }
+    record->line_records++;
+    record->line_bytes += vv_record_padded(record);
+}
+
+/* Say in the new state's trees where its pages lie now. */
+static void locate_pages(const struct vv_change *change, const struct vv_pending *pending,
+                         const struct vv_record *record)
+{
+    for (size_t i = 0; i < pending->fresh_count; i++) {
+        const struct new_page *page = &pending->fresh[i];
+        const uint64_t frame = vv_record_pages_at(record) + pending->frames[i / VV_FRAME_PAGES];
+        const uint64_t locator = vv_locator_make(frame, page->depth, (unsigned)(i % VV_FRAME_PAGES));
+        /* Memory that runs out here leaves the page without a base for deltas, no more: the commit is made. */
+        (void)vv_pagetree_locate(&change->modules[page->module].after->memory, page->change->index, locator);
+    }
+}
+
+static varve_status append_commit(struct vv_place *place, struct vv_change *change,
+                                  struct vv_pending *pending, struct vv_record_move *move, bool durable,
+                                  struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_bytes facts = VV_BYTES_NONE;
+    bool announced = false;
+
+    *record = pending->record;
+    TRY(vv_place_announce(place));
+    TRY(encode_facts(change, move, &facts));
+    record->facts_size = facts.size;
+    record->directory_size = pending->directory.size;
+    record->pages_size = pending->pages.size;
+    place_on_line(place, record);
+    pthread_mutex_lock(&place->mutex);
+    record->number = place->index.last_number + 1;
+    rc = vv_index_reserve(&place->index, 1);
+    if (rc == VARVE_OK)
+        rc = vv_index_announce(&place->index, record);
+    announced = rc == VARVE_OK;
+    pthread_mutex_unlock(&place->mutex);
+    TRY(rc);
+    TRY(append(place, record, piece_of(&facts), piece_of(&pending->directory), piece_of(&pending->pages),
+               durable));
+    pthread_mutex_lock(&place->mutex);
+    vv_index_reveal(&place->index, record);
+    if (move != NULL)
+        vv_index_move(&place->index, move, record->address);
+    pthread_mutex_unlock(&place->mutex);
+out:
+    if (rc != VARVE_OK && announced) {
+        pthread_mutex_lock(&place->mutex);
+        vv_index_retract(&place->index);
+        pthread_mutex_unlock(&place->mutex);
+    }
+    vv_bytes_release(&facts);
+    return rc;
+}
+
+/* The store holds this very commit: only the ref moves. */
+static varve_status adopt_existing(struct vv_place *place, struct vv_change *change, uint64_t address,
+                                   struct vv_record_move *move)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_commit_facts facts = { .locator = 0 };
+
+    TRY(vv_place_facts(place, address, &facts));
+    if (move != NULL && !vv_hash_equal(move->from, move->to))
+        TRY(append_moves(place, move, 1, change->facts.time_ns));
+    change->facts.number = facts.number;
+    change->facts.bytes_written = facts.bytes_written;
+    change->facts.locator = facts.locator;
+out:
+    vv_commit_facts_release(&facts);
+    return rc;
+}
+
+varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
+                              const struct vv_ref_move *move, varve_durability durability)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record_move resolved;
+    struct vv_record_move *moving = move == NULL ? NULL : &resolved;
+    struct vv_record record;
+    uint64_t existing = 0;
+    const uint64_t begin = vv_clock_monotonic_ns();
+
+    if (durability == VARVE_DURABILITY_DEFAULT)
+        durability = place->options.durability;
+    pthread_mutex_lock(&place->writer);
+    TRY(vv_place_writable(place));
+    pthread_mutex_lock(&place->mutex);
+    rc = vv_index_find(&place->index, change->facts.id.bytes, &existing);
+    if (rc == VARVE_OK && move != NULL)
+        rc = resolve_move(place, move, change->facts.id.bytes, &resolved);
+    pthread_mutex_unlock(&place->mutex);
+    TRY(rc);
+    if (existing != 0) {
+        TRY(adopt_existing(place, change, existing, moving));
+        goto out;
+    }
+    TRY(append_commit(place, change, pending, moving, durability != VARVE_BUFFERED, &record));
+    change->facts.number = record.number;
+    change->facts.bytes_written = vv_record_used(&record);
+    change->facts.locator = record.address;
+    locate_pages(change, pending, &record);
+    vv_views_put(&place->views, record.address, change->after);
+    TRY(checkpoint_if_due(place, &record));
+out:
+    pthread_mutex_lock(&place->mutex);
+    place->commit_count += rc == VARVE_OK;
+    place->commit_ns += rc == VARVE_OK ? vv_clock_monotonic_ns() - begin : 0;
+    pthread_mutex_unlock(&place->mutex);
+    pthread_mutex_unlock(&place->writer);
+    vv_place_discard(place, pending);
+    return rc;
+}
+
+varve_status vv_place_persist(struct vv_place *place)
+{
+    varve_status rc = VARVE_OK;
+
+    pthread_mutex_lock(&place->writer);
+    if (place->poisoned)
+        TRY(vv_place_writable(place));
+    if (place->announced && place->chain.synced < place->chain.end)
+        TRY(sync_log(place));
+out:
+    pthread_mutex_unlock(&place->writer);
+    return rc;
+}

@@ -1,0 +1,51 @@
+/* view.h - the state of any commit: a checkpoint's saved nodes, and the directories of the records after it.
+ *
+ *   cached     states of commits used last; a hit costs a copy
+ *   made       commits whose own checkpoint is known (it lies behind them in the log): the best place to start
+ * From a commit one goes to parents until one of these is met, or the checkpoint that the record names, or a
+ * commit without parent; then applies what lies between, oldest first. The root is computed and compared: a
+ * state that is handed out is the one that the commit's root names, whatever the bytes on the way said.
+ * Thread safe. */
+#ifndef VV_VIEW_H
+#define VV_VIEW_H
+
+#include "base/table.h"
+#include "store/journal/log.h"
+#include "store/state.h"
+
+struct vv_views_entry {
+    uint64_t address, used;
+    struct vv_state state;
+};
+struct vv_views {
+    struct vv_log *log;
+    struct vv_node_source nodes;
+    struct vv_module_source modules;
+    pthread_mutex_t mutex; /* guards all below */
+    struct vv_views_entry *entries;
+    size_t count, capacity;
+    uint64_t clock;
+    struct vv_table made; /* address of a commit -> of its checkpoint */
+};
+
+varve_status vv_views_init(struct vv_views *views, struct vv_log *log, size_t capacity);
+void vv_views_release(struct vv_views *views);
+
+/* The state of the commit whose record is at `address`; the caller releases it. */
+varve_status vv_views_get(struct vv_views *views, uint64_t address, struct vv_state *state);
+/* It is in memory already: keep a copy. Memory that runs out only makes a later view dearer. */
+void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_state *state);
+/* A commit's own checkpoint; 0: none that is known. */
+uint64_t vv_views_checkpoint(struct vv_views *views, uint64_t commit);
+void vv_views_made(struct vv_views *views, uint64_t commit, uint64_t checkpoint);
+
+/* What a checkpoint saved: u32 size, sum, bytes. Appends the bytes. */
+enum { VV_SAVED_HEADER = 4 + VV_SUM };
+void vv_saved_encode(const void *bytes, size_t size, struct vv_bytes *out);
+varve_status vv_saved_read(struct vv_log *log, uint64_t address, struct vv_bytes *bytes);
+
+/* The trie and named values of a checkpoint. */
+varve_status vv_views_open_checkpoint(struct vv_views *views, uint64_t address, struct vv_record *record,
+                                      struct vv_state *state);
+
+#endif
