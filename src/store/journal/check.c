@@ -280,12 +280,8 @@ static void check_code(void *context, const char *name, varve_status status)
     char path[300];
 
     snprintf(path, sizeof path, ".varve/code/%.200s", name);
-    if (status == VARVE_OK) {
-        if (checker->flags & VARVE_CHECK_LIST)
-            tell(checker, VARVE_NOTE, path, NULL, NULL, "bytecode, named by its hash");
-        return;
-    }
-    tell(checker, status == VARVE_INVALID ? VARVE_WARNING : VARVE_DAMAGE, path, NULL, NULL, vv_words());
+    if (status != VARVE_OK)
+        tell(checker, status == VARVE_INVALID ? VARVE_WARNING : VARVE_DAMAGE, path, NULL, NULL, vv_words());
 }
 
 static varve_status check_head(struct checker *checker)
@@ -327,16 +323,9 @@ static int check_name(void *context, const char *name)
 {
     struct checker *checker = context;
     uint64_t start = 0;
-    const bool segment = vv_segment_parse(name, &start);
 
-    if (segment || strcmp(name, "head") == 0) {
-        if (checker->flags & VARVE_CHECK_LIST)
-            tell(checker, VARVE_NOTE, name, NULL, NULL,
-                 segment ? "a segment of the log: commits, moves of refs, checkpoints"
-                         : "a hint: where to start reading the log");
-    } else if (strcmp(name, ".varve") != 0) {
+    if (!vv_segment_parse(name, &start) && strcmp(name, "head") != 0 && strcmp(name, ".varve") != 0)
         tell(checker, VARVE_WARNING, name, NULL, NULL, "no file of this store has such a name");
-    }
     return 0;
 }
 
@@ -361,7 +350,7 @@ varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_o
     TRY(rc);
     TRY(check_log(&checker));
 out:
-    vv_layout_journal.close(checker.place);
+    vv_journal_close(checker.place);
     *damage = checker.damage;
     return rc;
 }

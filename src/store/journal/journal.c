@@ -208,7 +208,7 @@ out:
     return rc;
 }
 
-static void journal_close(struct vv_place *place)
+void vv_journal_close(struct vv_place *place)
 {
     if (place == NULL)
         return;
@@ -254,7 +254,7 @@ varve_status vv_journal_open(const struct vv_dir *dir, const struct vv_layout_op
     *place = made;
     made = NULL;
 out:
-    journal_close(made);
+    vv_journal_close(made);
     return rc;
 }
 
@@ -610,7 +610,7 @@ const struct vv_layout vv_layout_journal = {
     .can = VV_CAN_SESSIONS | VV_CAN_BRANCH | VV_CAN_DURABLE,
     .create = journal_create,
     .open = journal_open,
-    .close = journal_close,
+    .close = vv_journal_close,
     .find_id = journal_find_id,
     .find_root = journal_find_root,
     .find_number = journal_find_number,

@@ -18,6 +18,7 @@ varve_status vv_journal_create(const struct vv_dir *dir, const struct vv_layout_
                                const struct vv_journal_limits *limits);
 varve_status vv_journal_open(const struct vv_dir *dir, const struct vv_layout_options *options,
                              const struct vv_journal_limits *limits, struct vv_place **place);
+void vv_journal_close(struct vv_place *place); /* NULL is fine */
 
 /* Read everything, believe nothing, report (check.c). */
 varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_options *options,
