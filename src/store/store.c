@@ -23,8 +23,6 @@ enum {
     POOL_BUDGET = 256 * 1 << 20 /* private bytes of images that wait for their next session */
 };
 
-/* Weak until the journal is built. */
-extern const struct vv_layout vv_layout_journal __attribute__((weak));
 static const struct vv_layout *const layouts[] = { &vv_layout_journal };
 
 bool vv_id_is_zero(const varve_commit_id *id)

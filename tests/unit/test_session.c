@@ -52,6 +52,11 @@ static int set_up_fake(void **state)
     return set_up(state, true);
 }
 
+static int set_up_journal(void **state)
+{
+    return set_up(state, false);
+}
+
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
@@ -409,6 +414,7 @@ static void a_session_is_plain_memory_with_undo_and_history(void **state)
 
     seed = 2026;
     memset(&now, 0, sizeof now);
+    memset(&committed, 0, sizeof committed);
     session = begin(f, NULL);
     hang_guests_on(session);
     for (int i = 0; i < 3000; i++) {
@@ -818,6 +824,10 @@ static void code_is_stored_with_the_commit_and_lent_again(void **state)
 }
 
 #define ON_FAKE(test) cmocka_unit_test_setup_teardown(test, set_up_fake, tear_down)
+#define ON_JOURNAL(test)                                         \
+    {                                                            \
+        "journal: " #test, test, set_up_journal, tear_down, NULL \
+    }
 
 int main(void)
 {
@@ -834,6 +844,13 @@ int main(void)
         ON_FAKE(chance_is_a_stream_that_undo_rewinds),
         ON_FAKE(released_savepoints_leave_one_record_of_a_module),
         ON_FAKE(code_is_stored_with_the_commit_and_lent_again),
+        ON_JOURNAL(a_session_is_plain_memory_with_undo_and_history),
+        ON_JOURNAL(a_commit_is_conflicted_when_the_branch_moved_and_the_session_is_whole),
+        ON_JOURNAL(what_changed_nothing_makes_no_commit),
+        ON_JOURNAL(a_commit_that_exists_is_that_commit),
+        ON_JOURNAL(a_session_on_an_older_commit_cannot_move_the_branch_back),
+        ON_JOURNAL(a_commit_is_whole_or_nothing_under_every_failing_allocation),
+        ON_JOURNAL(code_is_stored_with_the_commit_and_lent_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
