@@ -31,6 +31,17 @@ varve_status vv_fail(varve_status status, const char *format, ...)
     return status;
 }
 
+varve_status vv_fail_number(varve_status status, int number, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+    words.number = number;
+    return status;
+}
+
 static varve_status status_of_errno(int number)
 {
     switch (number) {

@@ -19,6 +19,10 @@ varve_status vv_fail_errno(int number, const char *format, ...) __attribute__((f
 /* Raise UNCERTAIN, whatever errno `number` is: nobody knows whether what was done will last. */
 varve_status vv_fail_uncertain(int number, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
 
+/* As vv_fail, with a number of its own beside the words (the exit code of a guest). */
+varve_status vv_fail_number(varve_status status, int number, const char *format, ...)
+    __attribute__((format(printf, 3, 4), cold));
+
 /* Put "PREFIX: " before the words of the failure that is on its way; returns `status`. For a caller that
  * knows what the raiser could not: the file's name, the commit, the script's line. */
 varve_status vv_fail_within(varve_status status, const char *format, ...)

@@ -367,6 +367,17 @@ varve_status vv_dir_create_at(const struct vv_dir *parent, const char *name)
     return number == 0 || number == EEXIST ? VARVE_OK : vv_fail_errno(number, "make directory %s", name);
 }
 
+varve_status vv_dir_private(const struct vv_dir *dir)
+{
+    struct stat facts;
+
+    if (fstat(dir->fd, &facts) != 0)
+        return vv_fail_errno(errno, "look at a directory");
+    if (facts.st_uid != geteuid() || (facts.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        return vv_fail(VARVE_INVALID, "a directory that others can write into");
+    return VARVE_OK;
+}
+
 varve_status vv_dir_sync(const struct vv_dir *dir)
 {
     const int number = dir->vfs->sync_dir(dir->vfs, dir->fd);

@@ -80,6 +80,8 @@ varve_status vv_dir_create(const struct vv_vfs *vfs, const char *path, bool *exi
 varve_status vv_dir_create_at(const struct vv_dir *parent, const char *name); /* existing is fine; not synced */
 varve_status vv_dir_sync(const struct vv_dir *dir); /* VARVE_UNCERTAIN on failure */
 varve_status vv_dir_each(const struct vv_dir *dir, vv_name_fn each, void *context);
+/* INVALID unless the directory is this user's own and nobody else may write into it. */
+varve_status vv_dir_private(const struct vv_dir *dir);
 varve_status vv_dir_unlink(const struct vv_dir *dir, const char *name); /* absent is fine */
 void vv_dir_close(struct vv_dir *dir);
 
