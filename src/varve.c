@@ -12,6 +12,7 @@
 #include "store/diff.h"
 #include "store/history.h"
 #include "store/session.h"
+#include "door.h"
 
 enum { OPTIONS_MAX = 4096 }; /* bytes of an options struct: none from any future comes near */
 
@@ -337,6 +338,11 @@ varve_status varve_session_begin(varve_store *store, const varve_session_options
     TRY(take_options(&options, sizeof options, given, "varve_session_options"));
     TRY(check_flags(options.flags, VARVE_SESSION_GENESIS | VARVE_SESSION_READ_ONLY, "varve_session_options"));
     TRY(vv_session_begin(store, &options, session));
+    rc = options.vm != NULL ? vv_door_attach(*session, &options) : VARVE_OK;
+    if (rc != VARVE_OK) {
+        vv_session_abort(*session);
+        *session = NULL;
+    }
 out:
     return deliver(error, rc);
 }
