@@ -1,14 +1,14 @@
 /* instance_state.h - what an instance holds besides its memory, as one canonical string of bytes.
  *
- * Mutable globals (bits), tables that code can change (function indices or null), and which passive segments are
- * dropped, all keyed by the *original* indices of the module, so that a later rewriter reads what an earlier one
- * wrote. The same values give the same bytes: they are hashed into the module's leaf.
+ * Mutable globals (bits), tables that code can change (function indices or null), and which passive segments
+ * are dropped, all keyed by the *original* indices of the module, so that a later rewriter reads what an
+ * earlier one wrote. The same values give the same bytes: they are hashed into the module's leaf.
  *
- *   u8 1 (format)
- *   varint globals   then each: varint index, u8 type, value: its 4, 8 or 16 bytes; of a reference varint 0 = null,
- *                    else 1 + function
- *   varint tables    then each: varint index, u8 type, varint length, per entry varint 0 = null, else 1 + function
+ *   u8 1             the format
+ *   varint globals   then each: varint index, u8 type, value: 4, 8 or 16 bytes, or a reference
+ *   varint tables    then each: varint index, u8 type, varint length, that many references
  *   varint segments  then each: u8 0 data, 1 element; varint index; u8 0 or 1 = dropped
+ * A reference is a varint: 0 for null, else 1 + function.
  * Indices ascend within each list (data before elements); a decoder refuses anything else. */
 #ifndef VV_INSTANCE_STATE_H
 #define VV_INSTANCE_STATE_H
@@ -39,8 +39,8 @@ struct vv_instance_state {
     uint32_t global_count, table_count, segment_count;
 };
 
-/* A state with a place for everything that `plan` names, in its order: globals at their initial values, tables empty
- * (vv_instance_state_resize gives them entries), segments not dropped. */
+/* A state with a place for everything that `plan` names, in its order: globals at their initial values,
+ * tables empty (vv_instance_state_resize gives them entries), segments not dropped. */
 varve_status vv_instance_state_new(const struct vv_plan *plan, struct vv_instance_state *state);
 void vv_instance_state_release(struct vv_instance_state *state); /* a zeroed one is fine */
 
@@ -56,9 +56,9 @@ varve_status vv_instance_state_encode(const struct vv_instance_state *state, str
 varve_status vv_instance_state_decode(const void *bytes, size_t size, uint32_t entries_max,
                                       struct vv_instance_state *state);
 
-/* Whether `state` can be given to an instance of `plan`: everything it names exists there, with the same type, tables
- * within their limits, references to functions of the directory. VARVE_CORRUPT names what does not. What the plan
- * names and the state does not stays as it was instantiated. */
+/* Whether `state` can be given to an instance of `plan`: everything it names exists there, with the same
+ * type, tables within their limits, references to functions of the directory. VARVE_CORRUPT names what does
+ * not. What the plan names and the state does not stays as it was instantiated. */
 varve_status vv_instance_state_check(const struct vv_instance_state *state, const struct vv_plan *plan);
 
 #endif

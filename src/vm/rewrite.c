@@ -8,8 +8,8 @@
  *                probes and droppers of segments                     [watch_segments]
  *                write the sections, customs where they were         [write_module]
  *
- * A section is kept as it is, dropped, or built of three pieces: new entries in front, the old ones as they are
- * (`rest`), new ones behind. Nothing is written before all pieces are known. */
+ * A section is kept as it is, dropped, or built of three pieces: new entries in front, the old ones as they
+ * are (`rest`), new ones behind. Nothing is written before all pieces are known. */
 #include "vm/rewrite.h"
 
 #include <stdarg.h>
@@ -80,8 +80,8 @@ void vv_refusals_release(struct vv_refusals *refusals)
     *refusals = (struct vv_refusals){ .list = NULL };
 }
 
-/* Whether values of the type can be read from one instance and given to another. Of host references and exceptions
- * only null can; that is looked at when state is taken. */
+/* Whether values of the type can be read from one instance and given to another. Of host references and
+ * exceptions only null can; that is looked at when state is taken. */
 static bool can_be_state(varve_type type)
 {
     return type <= (varve_type)VV_WASM_EXNREF;
@@ -96,7 +96,7 @@ static varve_status collect_features(const struct vv_wasm *m, uint32_t allowed, 
         const struct vv_wasm_place *const place = &m->features[i];
         if (place->instruction == NULL || (allowed & 1u << i) != 0)
             continue;
-        TRY(refuse(refusals, place, "%s: %s is of a feature that is off: %s",
+        TRY(refuse(refusals, place, "%s: %s is not supported (%s)",
                    vv_wasm_place_format(m, place, text, sizeof text), place->instruction,
                    vv_wasm_feature_name((enum vv_wasm_feature)i)));
     }
@@ -645,8 +645,8 @@ out:
     return rc;
 }
 
-/* (R3). A segment that was written at deploy is to the guest what a dropped one is: passive and empty. Where no
- * instruction names any segment, none need be there. */
+/* (R3). A segment that was written at deploy is to the guest what a dropped one is: passive and empty. Where
+ * no instruction names any segment, none need be there. */
 static varve_status take_data_out(struct rewriter *w)
 {
     const struct vv_wasm *const m = w->m;
@@ -704,36 +704,39 @@ static void append_function(struct rewriter *w, const struct vv_bytes *code, con
     add_export(w, name, VV_WASM_FUNCTION, m->function_count + w->plan->functions_appended++);
 }
 
-/* An init of no bytes at the segment's end traps if and only if the segment is empty by now, because it was dropped;
- * at place 0 of the memory or table it fits always. */
+/* An init of no bytes at the segment's end traps if and only if the segment is empty by now, because it was
+ * dropped; at place 0 of the memory or table it fits always. */
 static varve_status watch_segment(struct rewriter *w, bool is_element, uint32_t index, uint64_t size,
                                   bool is64, uint32_t table)
 {
     struct vv_plan_segment *const segment = &w->plan->segments[w->plan->segment_count++];
-    struct vv_bytes code = VV_BYTES_NONE;
+    struct vv_bytes probe = VV_BYTES_NONE, drop = VV_BYTES_NONE;
+    varve_status rc = VARVE_OK;
 
     *segment = (struct vv_plan_segment){ .is_element = is_element, .index = index };
     const char kind = is_element ? 'e' : 'd';
     (void)snprintf(segment->probe, sizeof segment->probe, VV_RESERVED_PREFIX "%c%u?", kind, index);
     (void)snprintf(segment->drop, sizeof segment->drop, VV_RESERVED_PREFIX "%c%u!", kind, index);
 
-    vv_bytes_u8(&code, is64 ? VV_WASM_I64_CONST : VV_WASM_I32_CONST);
-    vv_bytes_u8(&code, 0);
-    vv_bytes_u8(&code, VV_WASM_I32_CONST);
-    put_sleb(&code, (int32_t)(uint32_t)size);
-    vv_bytes_u8(&code, VV_WASM_I32_CONST);
-    vv_bytes_u8(&code, 0);
-    vv_bytes_put(&code, is_element ? "\xfc\x0c" : "\xfc\x08", 2);
-    vv_bytes_varint(&code, index);
-    vv_bytes_varint(&code, table);
-    append_function(w, &code, segment->probe);
+    vv_bytes_u8(&probe, is64 ? VV_WASM_I64_CONST : VV_WASM_I32_CONST);
+    vv_bytes_u8(&probe, 0);
+    vv_bytes_u8(&probe, VV_WASM_I32_CONST);
+    put_sleb(&probe, (int32_t)(uint32_t)size);
+    vv_bytes_u8(&probe, VV_WASM_I32_CONST);
+    vv_bytes_u8(&probe, 0);
+    vv_bytes_put(&probe, is_element ? "\xfc\x0c" : "\xfc\x08", 2);
+    vv_bytes_varint(&probe, index);
+    vv_bytes_varint(&probe, table);
+    TRY(vv_bytes_done(&probe));
+    append_function(w, &probe, segment->probe);
 
-    vv_bytes_clear(&code);
-    vv_bytes_put(&code, is_element ? "\xfc\x0d" : "\xfc\x09", 2);
-    vv_bytes_varint(&code, index);
-    append_function(w, &code, segment->drop);
-    const varve_status rc = vv_bytes_done(&code);
-    vv_bytes_release(&code);
+    vv_bytes_put(&drop, is_element ? "\xfc\x0d" : "\xfc\x09", 2);
+    vv_bytes_varint(&drop, index);
+    TRY(vv_bytes_done(&drop));
+    append_function(w, &drop, segment->drop);
+out:
+    vv_bytes_release(&probe);
+    vv_bytes_release(&drop);
     return rc;
 }
 

@@ -1,23 +1,23 @@
 /* rewrite.h - make a module resumable by a stock engine, and say how.
  *
- * A fresh instance of the rewritten module, given a memory image and the instance state that the plan names, is
- * exactly the instance from which those were taken. Rules and proofs: DESIGN 8.2. Laws:
+ * A fresh instance of the rewritten module, given a memory image and the instance state that the plan names,
+ * is exactly the instance from which those were taken. Rules and proofs: DESIGN 8.2. Laws:
  *   (R1) No index space shifts: imported memories, tables, globals and tags become the first definitions of
  *        their space; all that is added is appended.
  *   (R2) The bodies of functions are copied byte for byte, and custom sections with them.
- *   (R3) Instantiation runs no code of the guest and writes no byte of memory. The host writes the plan's `writes`
- *        and calls its `start`, once, at deploy.
+ *   (R3) Instantiation runs no code of the guest and writes no byte of memory. The host writes the plan's
+ *        `writes` and calls its `start`, once, at deploy.
  *   (R4) Every name added begins with "varve:", and a module that exports such a name is refused.
  *
  * The plan is a function of the original bytes and the options alone: it is never stored, but computed again.
  * Cache keys of compiled code must cover VV_REWRITE_VERSION and the values given for imported globals.
  *
- * Order at deploy: vv_wasm_read (limits) - vv_rewrite_refusals for all that is refused, or leave it to vv_rewrite -
- * let the engine validate the *original* bytes - vv_rewrite - compile `plan.code` - instantiate with ample fuel over
- * the image - write `writes` in order (the first out of bounds traps: offset and size are u64, never wrapped) -
- * call `start`.
- * Order at resume: instantiate with ample fuel over the image - set globals, then tables (grow, set), then call
- * the droppers of dropped segments - set the call's fuel. */
+ * Order at deploy: vv_wasm_read (limits) - vv_rewrite_refusals for all that is refused, or leave it to
+ * vv_rewrite - let the engine validate the *original* bytes - vv_rewrite - compile `plan.code` - instantiate
+ * with ample fuel over the image - write `writes` in order (the first out of bounds traps: offset and size
+ * are u64, never wrapped) - call `start`.
+ * Order at resume: instantiate with ample fuel over the image - set globals, then tables (grow, set), then
+ * call the droppers of dropped segments - set the call's fuel. */
 #ifndef VV_REWRITE_H
 #define VV_REWRITE_H
 
@@ -65,7 +65,7 @@ struct vv_refusals {
 };
 void vv_refusals_release(struct vv_refusals *refusals);
 
-/* What vv_rewrite would refuse, found without rewriting; the first hundred. VARVE_OK also when there is some. */
+/* What vv_rewrite would refuse, the first hundred. VARVE_OK also when there is some. */
 varve_status vv_rewrite_refusals(const struct vv_wasm *module, const struct vv_rewrite_options *options,
                                  struct vv_refusals *refusals);
 
@@ -100,16 +100,16 @@ struct vv_plan_table {
     char name[VV_PLAN_NAME_SIZE];
 };
 
-/* A passive segment whose drop can be seen: state. Calling `probe`, () -> (), traps if and only if it was dropped
- * (and changes nothing); calling `drop` drops it. */
+/* A passive segment whose drop can be seen: state. Calling `probe`, () -> (), traps if and only if it was
+ * dropped (and changes nothing); calling `drop` drops it. */
 struct vv_plan_segment {
     bool is_element; /* else data */
     uint32_t index;
     char probe[VV_PLAN_NAME_SIZE], drop[VV_PLAN_NAME_SIZE];
 };
 
-/* An active data segment, to be written at deploy: `bytes` of the *original* module to `offset` in memory. One of
- * size 0 still has to fit. */
+/* An active data segment, to be written at deploy: `bytes` of the *original* module to `offset` in memory.
+ * One of size 0 still has to fit. */
 struct vv_plan_write {
     uint64_t offset;
     struct vv_span bytes;
@@ -127,9 +127,9 @@ struct vv_plan {
     struct vv_plan_table *tables;
     struct vv_plan_segment *segments; /* data before elements */
     struct vv_plan_write *writes;     /* in the order of writing */
-    /* The directory: entry i of the table VV_EXPORT_REFS is function refs[i]; ascending. A funcref in a global or
-     * table that is not among them is no state of this module. Empty, and no such table, when neither funcref
-     * globals nor changed tables exist. */
+    /* The directory: entry i of the table VV_EXPORT_REFS is function refs[i]; ascending. A funcref in a
+     * global or table that is not among them is no state of this module. Empty, and no such table, when
+     * neither funcref globals nor changed tables exist. */
     uint32_t *refs;
     uint32_t import_count, export_count, global_count, table_count, segment_count, write_count, ref_count;
     bool has_refs;
@@ -145,11 +145,11 @@ struct vv_plan {
     varve_type *values;
 };
 
-/* Rewrite `module` and make the plan. The plan is self-contained: module and bytes may go, but `writes` are spans of
- * the bytes.
+/* Rewrite `module` and make the plan. The plan is self-contained: module and bytes may go, but `writes` are
+ * spans of the bytes.
  *
- * On VARVE_OK the caller ends it with vv_plan_release. VARVE_REFUSED: the words give the first reasons. VARVE_INVALID:
- * what only validation would have noticed. */
+ * On VARVE_OK the caller ends it with vv_plan_release. VARVE_REFUSED: the words give the first reasons.
+ * VARVE_INVALID: what only validation would have noticed. */
 varve_status vv_rewrite(const struct vv_wasm *module, const struct vv_rewrite_options *options,
                         struct vv_plan *plan);
 void vv_plan_release(struct vv_plan *plan); /* a zeroed one is fine */

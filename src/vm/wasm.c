@@ -3,8 +3,9 @@
  *   wasm_read      headers of all sections, in file order                       [scan_sections]
  *                  the body of each but code, so that all index spaces are known [read_type_section ...]
  *                  the code, one body after the other                           [walk_body]
- * One reader walks the whole module; while it is in a section its `size` is that section's end, so that no field
- * can leave its section. A reader that went bad answers zeros, so every loop that reads also looks at `bad`. */
+ * One reader walks the whole module; while it is in a section its `size` is that section's end, so that no
+ * field can leave its section. A reader that went bad answers zeros, so every loop that reads also looks at
+ * `bad`. */
 #include "vm/wasm.h"
 
 #include <stdio.h>
@@ -23,7 +24,7 @@ struct parse {
 enum {
     TYPE_VALUES_MAX = 1000000,
     CONSTANT_DEPTH = 64,    /* values on the stack of a constant expression */
-    TABLES_MAX = 100,       /* the engine's own, as those below: refused here, where we can say so */
+    TABLES_MAX = 99,        /* the engine takes 100, and the rewriter may add one */
     MEMORY32_PAGES = 65536, /* 4 GiB */
     TAGS_MAX = 10000
 };
@@ -139,8 +140,8 @@ static varve_status read_count(struct parse *p, const char *what, uint64_t limit
     return *count > limit ? over_limit(*count, what, limit) : VARVE_OK;
 }
 
-/* One more zeroed element at the end of the array at `array` (the address of the pointer), which holds `*count`. It
- * grows when the count is a power of two, so that no capacity need be kept. */
+/* One more zeroed element at the end of the array at `array` (the address of the pointer), which holds
+ * `*count`. It grows when the count is a power of two, so that no capacity need be kept. */
 static varve_status grow_by_one(void *array, uint32_t *count, size_t size)
 {
     uint8_t *base = NULL;
@@ -710,9 +711,9 @@ static varve_status read_range(struct parse *p, struct vv_wasm_range *range, boo
         .shared = (flags & 2) != 0,
         .is64 = (flags & 4) != 0,
     };
-    range->min = range->is64 ? vv_wasm_read_u64(&p->reader) : vv_wasm_read_u32(&p->reader);
+    range->min = vv_wasm_read_u64(&p->reader); /* 64 bits in both: see the format's binary grammar */
     if (range->has_max)
-        range->max = range->is64 ? vv_wasm_read_u64(&p->reader) : vv_wasm_read_u32(&p->reader);
+        range->max = vv_wasm_read_u64(&p->reader);
     if ((flags & 8) != 0) {
         *custom_page = true;
         (void)vv_wasm_read_u32(&p->reader);
@@ -728,6 +729,9 @@ static varve_status read_table_type(struct parse *p, struct vv_wasm_table *table
 
     TRY(read_reference_type(p, &table->type, &table->nullable, &table->type_bytes));
     TRY(read_range(p, &table->range, NULL));
+    if (!table->range.is64 &&
+        (table->range.min > UINT32_MAX || (table->range.has_max && table->range.max > UINT32_MAX)))
+        return invalid(p, "a table larger than its indices reach");
     if (table->range.min > p->limits.table_entries - p->table_entries)
         return over_limit(table->range.min, "table entries", p->limits.table_entries);
     p->table_entries += table->range.min;
@@ -1840,9 +1844,9 @@ struct vv_wasm_limits vv_wasm_limits_of(const varve_limits *limits)
         .params = 1000,
         .locals = 50000,
         .nesting = 20000,
-        .branches = 65536,
-        .body_bytes = 16u << 20,
-        .segments = 200000,
+        .branches = 65520,
+        .body_bytes = 7654321,
+        .segments = 99999,
     };
 
     if (limits == NULL)
@@ -1985,8 +1989,8 @@ bool vv_wasm_is_contract(const struct vv_wasm *module)
     return true;
 }
 
-/* The entry of function `index` in the function names at the reader; empty when there is none. A list longer than
- * there are functions is none: so this takes no more time than the module has functions. */
+/* The entry of function `index` in the function names at the reader; empty when there is none. A list longer
+ * than there are functions is none: so this takes no more time than the module has functions. */
 static struct vv_text find_function_name(const struct vv_wasm *module, struct vv_reader *reader,
                                          uint32_t index)
 {

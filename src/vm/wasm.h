@@ -7,9 +7,10 @@
  *
  * Nothing is copied but facts: texts and spans lie in the caller's bytes, which must outlive the module.
  *
- * Statuses: VARVE_INVALID, the bytes are no module. VARVE_REFUSED, they may be one, but a limit is exceeded or
- * an instruction is unknown; the words name the limit, or function and offset. Offsets count from the start of
- * the module. No recursion; every size is checked against a limit and against the bytes left before it is used. */
+ * Statuses: VARVE_INVALID, the bytes are no module. VARVE_REFUSED, they may be one, but a limit is exceeded
+ * or an instruction is unknown; the words name the limit, or function and offset. Offsets count from the
+ * start of the module. No recursion; every size is checked against a limit and against the bytes left before
+ * it is used. */
 #ifndef VV_WASM_H
 #define VV_WASM_H
 
@@ -23,7 +24,9 @@ enum {
 
 #define VV_WASM_NONE UINT32_MAX /* no index: nothing imported, a null reference */
 
-/* Every limit has its name in the words of the refusal. 0 in varve_limits: the default here. */
+/* Every limit has its name in the words of the refusal. 0 in varve_limits: the default here. Nothing that the
+ * engine would refuse for its size alone gets past them, so that the words are ours; (e) marks its own
+ * numbers. */
 struct vv_wasm_limits {
     uint64_t code_bytes;    /* 64 MiB */
     uint32_t types;         /* 50 000; params and results of all of them together: 1 000 000 */
@@ -31,12 +34,12 @@ struct vv_wasm_limits {
     uint32_t imports;       /* 10 000 */
     uint32_t exports;       /* 20 000 */
     uint32_t table_entries; /* 200 000 at the start, of all tables together */
-    uint32_t params;        /* 1 000 of one function; as many results */
-    uint32_t locals;        /* 50 000 of one function, its params not included */
+    uint32_t params;        /* 1 000 of one function; as many results (e) */
+    uint32_t locals;        /* 50 000 of one function, its params not included (e) */
     uint32_t nesting;       /* 20 000 blocks in one another */
-    uint32_t branches;      /* 65 536 in one br_table */
-    uint32_t body_bytes;    /* 16 MiB of one function */
-    uint32_t segments;      /* 200 000 of data; as many of elements */
+    uint32_t branches;      /* 65 520 in one br_table (e) */
+    uint32_t body_bytes;    /* 7 654 321 of one function (e) */
+    uint32_t segments;      /* 99 999 of data; as many of elements (e, and one more for the rewriter) */
 };
 
 /* The defaults, with every non-zero field of `limits` (NULL: none) put in its place. */
@@ -277,8 +280,8 @@ const struct vv_wasm_export *vv_wasm_find_export(const struct vv_wasm *module, c
 /* The signature of function `index` (an index that module holds), lent by the module. */
 struct vv_signature vv_wasm_signature(const struct vv_wasm *module, uint32_t index);
 
-/* "i32 i64 -> i32": the form of varve_host_function. At most `capacity` bytes with the NUL; an end that did not
- * fit is "...". Returns `text`. */
+/* "i32 i64 -> i32": the form of varve_host_function. At most `capacity` bytes with the NUL; an end that did
+ * not fit is "...". Returns `text`. */
 const char *vv_signature_format(const struct vv_signature *signature, char *text, size_t capacity);
 
 /* Whether it speaks the contract convention: exports an immutable i32 global `A`, and every function that it
@@ -323,12 +326,12 @@ enum {
     VV_WASM_REF_FUNC = 0xd2,
     VV_WASM_V128_CONST = 0xfd0c
 };
-/* Read the next instruction; `reader` reads the whole module. False: it is none that a constant expression may
- * hold, or the bytes end. */
+/* Read the next instruction; `reader` reads the whole module. False: it is none that a constant expression
+ * may hold, or the bytes end. */
 bool vv_wasm_read_constant(struct vv_reader *reader, struct vv_wasm_constant *constant);
 
-/* The value of the constant expression at `span`. `globals`: the values of the globals that it may get, by index,
- * `known` of them. VARVE_INVALID when it has no one value; VARVE_REFUSED for an object of GC. */
+/* The value of the constant expression at `span`. `globals`: the values of the globals that it may get, by
+ * index, `known` of them. VARVE_INVALID when it has no one value; VARVE_REFUSED for an object of GC. */
 varve_status vv_wasm_evaluate(const struct vv_wasm *module, struct vv_span span,
                               const struct vv_wasm_value *globals, uint32_t known,
                               struct vv_wasm_value *value);
