@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "page/proof.h"
 #include "page/root.h"
 #include "store/diff.h"
 #include "store/history.h"
@@ -653,4 +654,41 @@ out:
 void varve_diff_close(varve_diff *diff)
 {
     vv_diff_close(diff);
+}
+
+varve_status varve_prove(varve_session *session, const varve_module_id *id, uint64_t page, void **proof,
+                         size_t *proof_size, varve_error *error)
+{
+    struct vv_bytes bytes = VV_BYTES_NONE;
+    bool inside = false;
+    varve_status rc = VARVE_OK;
+
+    if (proof != NULL)
+        *proof = NULL;
+    TRY(enter(session, &inside));
+    TRY(need(id, "id"));
+    TRY(need(proof, "proof"));
+    TRY(need(proof_size, "proof_size"));
+    TRY(vv_session_prove(session, id, page, &bytes));
+    *proof = bytes.data;
+    *proof_size = bytes.size;
+    bytes = VV_BYTES_NONE;
+out:
+    vv_bytes_release(&bytes);
+    return leave(session, inside, error, rc);
+}
+
+varve_status varve_proof_check(const void *proof, size_t proof_size, const varve_root *root,
+                               varve_claim *claim, varve_error *error)
+{
+    varve_claim told = { .size = sizeof told };
+    varve_status rc = VARVE_OK;
+
+    TRY(need(proof, "proof"));
+    TRY(need(root, "root"));
+    TRY(check_told(claim, "varve_claim"));
+    TRY(vv_proof_check(proof, proof_size, root->bytes, &told));
+    give_told(claim, &told, sizeof told);
+out:
+    return deliver(error, rc);
 }

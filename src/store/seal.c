@@ -278,6 +278,53 @@ out:
     return rc;
 }
 
+/* The bytes of a page as it is now. */
+static varve_status page_now(varve_session *session, const varve_module_id *id, uint64_t page,
+                             uint8_t bytes[VV_PAGE_SIZE])
+{
+    const varve_store *store = session->store;
+    struct vv_working *working = NULL;
+    struct vv_leaf leaf;
+    bool present = false;
+    uint64_t page_count = 0;
+    varve_status rc = vv_session_working(session, id, &working);
+
+    memset(bytes, 0, VV_PAGE_SIZE);
+    if (rc == VARVE_NOT_FOUND)
+        return VARVE_OK; /* what is proved is that there is none */
+    TRY(rc);
+    page_count = working->image == NULL ? working->fields->memory.page_count
+                                        : vv_pages_for(vv_image_size(working->image->image));
+    if (page >= page_count)
+        return vv_fail(VARVE_MISUSE, "the memory has %llu pages, there is no page %llu",
+                       (unsigned long long)page_count, (unsigned long long)page);
+    if (working->image != NULL) {
+        memcpy(bytes, vv_image_bytes(working->image->image) + page * VV_PAGE_SIZE, VV_PAGE_SIZE);
+        goto out;
+    }
+    TRY(vv_pagetree_get(&working->fields->memory, page, &leaf, &present));
+    if (present)
+        TRY(store->layout->read(store->place, &leaf, bytes));
+out:
+    return rc;
+}
+
+varve_status vv_session_prove(varve_session *session, const varve_module_id *id, uint64_t page,
+                              struct vv_bytes *proof)
+{
+    struct sealed sealed = { .count = 0 };
+    uint8_t bytes[VV_PAGE_SIZE];
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_session_usable(session));
+    TRY(page_now(session, id, page, bytes));
+    TRY(seal_all(session, &sealed));
+    TRY(vv_state_prove(&sealed.state, id, page, bytes, proof));
+out:
+    sealed_release(&sealed);
+    return rc;
+}
+
 /* ---- Commit ----------------------------------------------------------------------------------- */
 
 /* One commit on its way. */

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/table.h"
+#include "page/proof.h"
 #include "page/root.h"
 
 /* ---- Modules ---------------------------------------------------------------------------------- */
@@ -64,25 +65,34 @@ void vv_module_drop(struct vv_module *module)
     vv_free(module);
 }
 
-varve_status vv_module_leaf(struct vv_module *module, uint8_t leaf[VV_HASH_SIZE])
+/* What the module's leaf binds. */
+static varve_status module_facts(struct vv_module *module, struct vv_module_facts *facts)
 {
     varve_status rc = VARVE_OK;
     struct vv_bytes descriptor = VV_BYTES_NONE;
-    struct vv_module_facts facts;
 
-    memcpy(facts.id, module->id.bytes, sizeof facts.id);
-    memcpy(facts.code, module->code, sizeof facts.code);
-    memcpy(facts.owner, module->owner, sizeof facts.owner);
-    TRY(vv_pagetree_root(&module->memory, facts.memory)); /* binds the length */
-    vv_instance_hash(module->instance, module->instance_size, facts.instance);
+    memcpy(facts->id, module->id.bytes, sizeof facts->id);
+    memcpy(facts->code, module->code, sizeof facts->code);
+    memcpy(facts->owner, module->owner, sizeof facts->owner);
+    TRY(vv_pagetree_root(&module->memory, facts->memory)); /* binds the length */
+    vv_instance_hash(module->instance, module->instance_size, facts->instance);
     vv_bytes_u8(&descriptor, (uint8_t)module->kind);
     vv_bytes_blob(&descriptor, module->name, strlen(module->name));
     vv_bytes_blob(&descriptor, module->extra, module->extra_size);
     TRY(vv_bytes_done(&descriptor));
-    vv_descriptor_hash(descriptor.data, descriptor.size, facts.descriptor);
-    vv_module_leaf_hash(&facts, leaf);
+    vv_descriptor_hash(descriptor.data, descriptor.size, facts->descriptor);
 out:
     vv_bytes_release(&descriptor);
+    return rc;
+}
+
+varve_status vv_module_leaf(struct vv_module *module, uint8_t leaf[VV_HASH_SIZE])
+{
+    struct vv_module_facts facts;
+    const varve_status rc = module_facts(module, &facts);
+
+    if (rc == VARVE_OK)
+        vv_module_leaf_hash(&facts, leaf);
     return rc;
 }
 
@@ -520,4 +530,29 @@ varve_status vv_state_root(struct vv_state *state, varve_root *root)
     meta_hash(state, meta);
     vv_state_root_hash(top, meta, root->bytes);
     return VARVE_OK;
+}
+
+static varve_status proof_facts(void *context, const uint8_t id[32], struct vv_module_facts *facts,
+                                struct vv_pagetree **memory)
+{
+    varve_module_id wanted;
+    struct vv_module *module = NULL;
+    varve_status rc = VARVE_OK;
+
+    memcpy(wanted.bytes, id, sizeof wanted.bytes);
+    TRY(vv_state_get(context, &wanted, &module));
+    VV_ASSERT(module != NULL); /* the trie has a leaf of it */
+    TRY(module_facts(module, facts));
+    *memory = &module->memory;
+out:
+    return rc;
+}
+
+varve_status vv_state_prove(struct vv_state *state, const varve_module_id *id, uint64_t page,
+                            const uint8_t bytes[VV_PAGE_SIZE], struct vv_bytes *proof)
+{
+    uint8_t meta[VV_HASH_SIZE];
+
+    meta_hash(state, meta);
+    return vv_proof_encode(&state->trie, meta, id->bytes, page, bytes, proof_facts, state, proof);
 }
