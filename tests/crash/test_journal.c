@@ -1,0 +1,438 @@
+/* The journal, killed before and in the middle of every call that changes the disk, and with each of them failing:
+ * no acknowledged commit is lost, every store opens, no failure is silent. Rows: sweep.h.
+ *
+ * A step is one commit on `main`, whose message is the step's number and whose state follows from its parent's and
+ * that number; so a check can tell for any commit that it finds what must be in it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "model.h"
+#include "store/codepool.h"
+#include "store/journal/journal.h"
+#include "page/root.h"
+#include "sweep.h"
+
+static const struct vv_layout *const journal = &vv_layout_journal;
+
+/* So small that a few commits make checkpoints, segments and zeros ahead. */
+static const struct vv_journal_limits small = {
+    .log = { .segment = 48 << 10, .ahead = 8 << 10 },
+    .checkpoint_records = 3,
+    .checkpoint_bytes = 1 << 20,
+    .views = 2,
+    .frames = 2,
+};
+enum { PREPARED = 4, FIRST_TAG = 40 };
+
+static varve_status open_store(const struct vv_vfs *vfs, const char *path, bool read_only, struct vv_dir *dir,
+                               struct vv_place **place)
+{
+    varve_status rc = VARVE_OK;
+    const struct vv_layout_options options = { .vfs = vfs,
+                                               .read_only = read_only,
+                                               .durability = VARVE_DURABLE };
+
+    TRY(vv_dir_open(vfs, path, dir));
+    TRY(vv_journal_open(dir, &options, &small, place));
+out:
+    return rc;
+}
+
+/* The step that made a commit: its message. */
+static unsigned step_of(const struct vv_commit_facts *facts)
+{
+    return (unsigned)strtoul(facts->message, NULL, 10);
+}
+
+static void state_after(struct model_state *state, unsigned step)
+{
+    struct model_chance chance = { .state = 1000 + step };
+
+    for (unsigned i = 0; i < 3; i++)
+        model_mutate(state, &chance);
+}
+
+enum { LINE_MAX_STEPS = 64 };
+
+/* What a commit must hold: the steps from its genesis on, one after the other. */
+static varve_status expected_state(struct vv_place *place, const varve_commit_id *id,
+                                   struct model_state *state)
+{
+    varve_status rc = VARVE_OK;
+    unsigned steps[LINE_MAX_STEPS];
+    size_t count = 0;
+    varve_commit_id at = *id;
+    struct vv_commit_facts facts = { .locator = 0 };
+
+    memset(state, 0, sizeof *state);
+    while (!vv_hash_is_zero(at.bytes) && count < LINE_MAX_STEPS) {
+        TRY(journal->facts(place, &at, &facts));
+        steps[count++] = step_of(&facts);
+        at = facts.parent;
+        vv_commit_facts_release(&facts);
+    }
+    while (count-- > 0)
+        state_after(state, steps[count]);
+out:
+    vv_commit_facts_release(&facts);
+    return rc;
+}
+
+static varve_status commit_on(struct vv_place *place, unsigned step, varve_durability durability,
+                              varve_commit_id *id)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_ref_facts ref;
+    struct vv_commit_facts parent = { .locator = 0 };
+    struct vv_commit_facts made = { .locator = 0 };
+    struct vv_ref_move move = { .name = "main", .what = "commit", .to = &made.id };
+    struct model_state base;
+    struct model_state after;
+    char message[16];
+    bool rooted = true;
+
+    memset(&base, 0, sizeof base);
+    snprintf(message, sizeof message, "%u", step);
+    rc = journal->ref_get(place, "main", &ref);
+    if (rc == VARVE_OK) {
+        rooted = false;
+        TRY(journal->facts(place, &ref.commit, &parent));
+        TRY(expected_state(place, &ref.commit, &base));
+        move.expected = &parent.id;
+    } else if (rc != VARVE_NOT_FOUND) {
+        goto out;
+    }
+    after = base;
+    state_after(&after, step);
+    TRY(model_commit(journal, place, &base, rooted ? NULL : &parent, &after, message, &move, durability,
+                     &made));
+    *id = made.id;
+out:
+    vv_commit_facts_release(&parent);
+    vv_commit_facts_release(&made);
+    return rc;
+}
+
+static varve_status commit_step(struct vv_place *place, struct sweep_ledger *ledger, unsigned step)
+{
+    varve_commit_id id = { { 0 } };
+
+    sweep_begin(ledger, step);
+    const varve_status rc = commit_on(place, step, VARVE_DURABLE, &id);
+    return sweep_end(ledger, step, rc, id.bytes, rc == VARVE_OK ? sizeof id.bytes : 0);
+}
+
+static varve_status prepare_journal(const char *path, struct sweep_ledger *ledger, void *context)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    const struct vv_layout_options options = { .vfs = &vv_vfs_system, .durability = VARVE_DURABLE };
+
+    (void)context;
+    TRY(vv_dir_create(&vv_vfs_system, path, NULL));
+    TRY(vv_dir_open(&vv_vfs_system, path, &dir));
+    TRY(vv_dir_create_at(&dir, ".varve"));
+    TRY(vv_journal_create(&dir, &options, &small));
+    vv_dir_close(&dir);
+    TRY(open_store(&vv_vfs_system, path, false, &dir, &place));
+    for (unsigned step = 1; step <= PREPARED; step++)
+        TRY(commit_step(place, ledger, step));
+out:
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+/* Commits until checkpoints and segments have turned over. */
+static varve_status run_commits(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                                void *context)
+{
+    const unsigned *steps = context;
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    varve_status rc = open_store(vfs, path, false, &dir, &place);
+
+    for (unsigned step = PREPARED + 1; place != NULL && step <= PREPARED + *steps; step++) {
+        const varve_status status = commit_step(place, ledger, step);
+        rc = rc == VARVE_OK ? status : rc;
+    }
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+static varve_status tag_step(struct vv_place *place, struct sweep_ledger *ledger, unsigned step)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_ref_facts main_ref;
+    struct vv_ref_move move = { .what = "create", .to = &main_ref.commit };
+
+    sweep_begin(ledger, step);
+    snprintf(move.name, sizeof move.name, "tags/t%u", step);
+    rc = journal->ref_get(place, "main", &main_ref);
+    if (rc == VARVE_OK)
+        rc = journal->move_refs(place, &move, 1, 5);
+    return sweep_end(ledger, step, rc, main_ref.commit.bytes, rc == VARVE_OK ? 32 : 0);
+}
+
+/* Tags, a commit between them. */
+static varve_status run_refs(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                             void *context)
+{
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    varve_status rc = open_store(vfs, path, false, &dir, &place);
+
+    (void)context;
+    if (place != NULL) {
+        const varve_status statuses[] = { tag_step(place, ledger, FIRST_TAG),
+                                          commit_step(place, ledger, PREPARED + 1),
+                                          tag_step(place, ledger, FIRST_TAG + 1) };
+        for (size_t i = 0; i < 3; i++)
+            rc = rc == VARVE_OK ? statuses[i] : rc;
+    }
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+/* A commit as large as a segment, which needs one of its own, after one whose pages are not prewritten. */
+static varve_status run_reopened(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                                 void *context)
+{
+    varve_status rc = VARVE_OK;
+
+    (void)context;
+    for (unsigned step = PREPARED + 1; step <= PREPARED + 2; step++) {
+        struct vv_dir dir = VV_DIR_NONE;
+        struct vv_place *place = NULL;
+        varve_status status = open_store(vfs, path, false, &dir, &place);
+        if (place != NULL)
+            status = commit_step(place, ledger, step);
+        rc = rc == VARVE_OK ? status : rc;
+        vv_journal_close(place);
+        vv_dir_close(&dir);
+    }
+    return rc;
+}
+
+/* A store that is made, and its first commit. */
+static varve_status run_create(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                               void *context)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    const struct vv_layout_options options = { .vfs = vfs, .durability = VARVE_DURABLE };
+
+    (void)context;
+    sweep_begin(ledger, 0);
+    rc = vv_dir_create(vfs, path, NULL);
+    if (rc == VARVE_OK)
+        rc = vv_dir_open(vfs, path, &dir);
+    if (rc == VARVE_OK)
+        rc = vv_dir_create_at(&dir, ".varve");
+    if (rc == VARVE_OK)
+        rc = vv_journal_create(&dir, &options, &small);
+    rc = sweep_end(ledger, 0, rc, NULL, 0);
+    vv_dir_close(&dir);
+    TRY(rc);
+    TRY(open_store(vfs, path, false, &dir, &place));
+    TRY(commit_step(place, ledger, 1));
+out:
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+/* Code, then the commit that would name it (J6). */
+static varve_status run_code(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                             void *context)
+{
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    uint8_t hash[VV_HASH_SIZE];
+
+    (void)context;
+    vv_code_hash("bytecode", 8, hash);
+    if (place != NULL) {
+        sweep_begin(ledger, FIRST_TAG + 2);
+        rc = sweep_end(ledger, FIRST_TAG + 2, journal->code_put(place, hash, "bytecode", 8), hash,
+                       sizeof hash);
+    }
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+/* ---- Judging ---------------------------------------------------------------------------------- */
+
+struct judge {
+    struct sweep_ledger *ledger;
+    struct vv_place *place;
+    bool seen[SWEEP_STEPS];
+    uint64_t newest_present; /* number of the newest commit that must be there */
+};
+
+static bool judge_commit(struct judge *judge, const varve_commit_id *id)
+{
+    struct vv_commit_facts facts = { .locator = 0 };
+    struct model_state expected;
+    const struct sweep_step *steps = judge->ledger->steps;
+
+    if (journal->facts(judge->place, id, &facts) != VARVE_OK)
+        return sweep_deny(judge->ledger, "facts: %s", vv_words());
+    const unsigned step = step_of(&facts);
+    const uint64_t number = facts.number;
+    vv_commit_facts_release(&facts);
+    const enum sweep_expectation expectation = sweep_expect(judge->ledger, step);
+    if (expectation == SWEEP_ABSENT)
+        return sweep_deny(judge->ledger, "step %u is there, and should not be", step);
+    if (expectation == SWEEP_PRESENT) {
+        if (memcmp(steps[step].evidence, id->bytes, 32) != 0)
+            return sweep_deny(judge->ledger, "step %u has another id than was told", step);
+        judge->newest_present = number > judge->newest_present ? number : judge->newest_present;
+    }
+    judge->seen[step] = true;
+    if (expected_state(judge->place, id, &expected) != VARVE_OK ||
+        model_compare(journal, judge->place, id, &expected) != VARVE_OK)
+        return sweep_deny(judge->ledger, "step %u: %s", step, vv_words());
+    return true;
+}
+
+static bool judge_commits(struct judge *judge)
+{
+    const uint64_t last = journal->last_number(judge->place);
+
+    for (uint64_t number = 1; number <= last; number++) {
+        varve_commit_id id;
+        const varve_status rc = journal->find_number(judge->place, number, &id);
+        if (rc == VARVE_NOT_FOUND)
+            continue;
+        if (rc != VARVE_OK)
+            return sweep_deny(judge->ledger, "number %u: %s", (unsigned)number, vv_words());
+        if (!judge_commit(judge, &id))
+            return false;
+    }
+    for (unsigned step = 1; step < FIRST_TAG; step++) {
+        if (sweep_expect(judge->ledger, step) == SWEEP_PRESENT && !judge->seen[step])
+            return sweep_deny(judge->ledger, "step %u was acknowledged and is lost", step);
+    }
+    return true;
+}
+
+static bool judge_refs(struct judge *judge)
+{
+    struct vv_ref_facts ref;
+    struct vv_commit_facts facts = { .locator = 0 };
+
+    if (judge->newest_present > 0) {
+        if (journal->ref_get(judge->place, "main", &ref) != VARVE_OK ||
+            journal->facts(judge->place, &ref.commit, &facts) != VARVE_OK)
+            return sweep_deny(judge->ledger, "main: %s", vv_words());
+        const uint64_t number = facts.number;
+        vv_commit_facts_release(&facts);
+        if (number < judge->newest_present || number != journal->last_number(judge->place))
+            return sweep_deny(judge->ledger, "main stands at commit %u", (unsigned)number);
+    }
+    for (unsigned step = FIRST_TAG; step < FIRST_TAG + 2; step++) {
+        char name[16];
+        snprintf(name, sizeof name, "tags/t%u", step);
+        const varve_status rc = journal->ref_get(judge->place, name, &ref);
+        const enum sweep_expectation expectation = sweep_expect(judge->ledger, step);
+        if ((expectation == SWEEP_ABSENT && rc == VARVE_OK) ||
+            (expectation == SWEEP_PRESENT && rc != VARVE_OK))
+            return sweep_deny(judge->ledger, "%s is there or not, wrongly", name);
+        if (expectation == SWEEP_PRESENT &&
+            memcmp(ref.commit.bytes, judge->ledger->steps[step].evidence, 32) != 0)
+            return sweep_deny(judge->ledger, "%s names another commit", name);
+    }
+    return true;
+}
+
+static bool judge_code(struct judge *judge)
+{
+    uint8_t *code = NULL;
+    size_t size = 0;
+
+    if (sweep_expect(judge->ledger, FIRST_TAG + 2) != SWEEP_PRESENT)
+        return true;
+    const varve_status rc =
+        journal->code_get(judge->place, judge->ledger->steps[FIRST_TAG + 2].evidence, &code, &size);
+    vv_free(code);
+    return rc == VARVE_OK && size == 8 ? true : sweep_deny(judge->ledger, "the code: %s", vv_words());
+}
+
+static bool check_journal(const char *path, struct sweep_ledger *ledger, void *context)
+{
+    struct vv_dir dir = VV_DIR_NONE;
+    struct judge judge = { .ledger = ledger };
+    const struct vv_layout_options options = { .vfs = &vv_vfs_system, .read_only = true };
+    struct vv_layout_stat stat;
+    uint64_t damage = 0;
+    bool fine = true;
+
+    (void)context;
+    if (ledger->steps[0].begun && sweep_expect(ledger, 0) != SWEEP_PRESENT)
+        return true; /* there need not be a store */
+    if (open_store(&vv_vfs_system, path, true, &dir, &judge.place) != VARVE_OK)
+        fine = sweep_deny(ledger, "the store does not open: %s", vv_words());
+    if (fine) {
+        journal->stat(judge.place, &stat);
+        if (stat.damaged)
+            fine = sweep_deny(ledger, "the store says that it is damaged");
+    }
+    fine = fine && judge_commits(&judge) && judge_refs(&judge) && judge_code(&judge);
+    vv_journal_close(judge.place);
+    if (fine && (vv_journal_check(&dir, &options, 0, &damage) != VARVE_OK || damage != 0))
+        fine = sweep_deny(ledger, "fsck finds damage: %s", vv_words());
+    vv_dir_close(&dir);
+    return fine;
+}
+
+/* Whoever opens the store next writes to it: that is when its debris is passed over. */
+static varve_status reopen_journal(const struct vv_vfs *vfs, const char *path, void *context)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    struct vv_ref_facts ref;
+    struct vv_ref_move move = { .name = "recovery", .what = "create", .to = &ref.commit, .force = true };
+
+    (void)context;
+    TRY(open_store(vfs, path, false, &dir, &place));
+    rc = journal->ref_get(place, "main", &ref);
+    if (rc == VARVE_NOT_FOUND)
+        rc = VARVE_OK;
+    else if (rc == VARVE_OK)
+        rc = journal->move_refs(place, &move, 1, 7);
+out:
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+static bool is_hint(const char *name)
+{
+    return strcmp(name, "head") == 0;
+}
+
+int main(int argc, char **argv)
+{
+    static unsigned few = 2;
+    static unsigned many = 9;
+    const struct sweep_op ops[] = {
+        { "create", NULL, run_create, check_journal, NULL, is_hint, NULL },
+        { "commit", prepare_journal, run_commits, check_journal, reopen_journal, is_hint, &few },
+        { "turnover", prepare_journal, run_commits, check_journal, NULL, is_hint, &many },
+        { "refs", prepare_journal, run_refs, check_journal, reopen_journal, is_hint, NULL },
+        { "reopened", prepare_journal, run_reopened, check_journal, NULL, is_hint, NULL },
+        { "code", prepare_journal, run_code, check_journal, NULL, is_hint, NULL },
+    };
+
+    return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);
+}
