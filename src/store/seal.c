@@ -639,11 +639,8 @@ varve_status vv_session_commit(varve_session *session, const varve_commit_option
     attempt.change.modules = attempt.sealed.modules;
     attempt.change.module_count = attempt.sealed.count;
     rc = publish(session, options, &attempt);
-    if (rc == VARVE_UNCERTAIN) {
-        vv_session_poison(session, rc); /* nothing of it is kept warm, nor read again */
-        vv_session_abort(session);
-        *ended = true;
-    }
+    if (rc == VARVE_UNCERTAIN)
+        vv_session_poison(session, rc);
     TRY(rc);
     end_committed(session, options, &attempt, commit, ended);
 out:

@@ -261,6 +261,9 @@ void vv_session_poison(varve_session *session, varve_status why)
 
 varve_status vv_session_usable(const varve_session *session)
 {
+    if (session->poisoned == VARVE_UNCERTAIN)
+        return vv_fail(VARVE_UNCERTAIN,
+                       "nobody knows whether the session's commit is there: abort, and open the store again");
     if (session->poisoned != VARVE_OK)
         return vv_fail(session->poisoned, "the session cannot go on after a failure of its host: abort it");
     if (session->tainted)

@@ -185,7 +185,7 @@ varve_status vv_session_next_module(varve_session *session, const varve_module_i
                                     varve_module_info *info); /* END */
 varve_status vv_session_prove(varve_session *session, const varve_module_id *id, uint64_t page,
                               struct vv_bytes *proof);
-/* As varve_session_commit. `ended`: the session is gone, by success or by UNCERTAIN. */
+/* As varve_session_commit. `ended`: it succeeded without CHAIN, and the session is gone. */
 varve_status vv_session_commit(varve_session *session, const varve_commit_options *options,
                                varve_commit **commit, bool *ended);
 

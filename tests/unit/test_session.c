@@ -718,7 +718,7 @@ static void savepoints_survive_every_failing_allocation(void **state)
     }
 }
 
-static void an_uncertain_commit_ends_the_session(void **state)
+static void after_an_uncertain_commit_a_session_can_only_be_aborted(void **state)
 {
     struct fixture *f = *state;
     const varve_commit_options options = { .size = sizeof options };
@@ -729,8 +729,10 @@ static void an_uncertain_commit_ends_the_session(void **state)
     fill(session, 0, 1, 1);
     fake_place_fail(f->place, VARVE_UNCERTAIN);
     assert_int_equal(vv_session_commit(session, &options, &made, &ended), VARVE_UNCERTAIN);
-    assert_true(ended);
+    assert_false(ended);
     assert_null(made);
+    assert_int_equal(vv_session_commit(session, &options, &made, &ended), VARVE_UNCERTAIN);
+    vv_session_abort(session);
     session = begin(f, NULL);
     poke(session, 0, 2);
     fake_place_fail(f->place, VARVE_FULL);
@@ -840,7 +842,7 @@ int main(void)
         ON_FAKE(an_image_stays_warm_for_the_next_session),
         ON_FAKE(a_commit_is_whole_or_nothing_under_every_failing_allocation),
         ON_FAKE(savepoints_survive_every_failing_allocation),
-        ON_FAKE(an_uncertain_commit_ends_the_session),
+        ON_FAKE(after_an_uncertain_commit_a_session_can_only_be_aborted),
         ON_FAKE(chance_is_a_stream_that_undo_rewinds),
         ON_FAKE(released_savepoints_leave_one_record_of_a_module),
         ON_FAKE(code_is_stored_with_the_commit_and_lent_again),
