@@ -191,8 +191,6 @@ static const struct vv_wasm_value *find_given(const struct vv_rewrite_options *o
 static varve_status collect_import(const struct vv_wasm *m, const struct vv_rewrite_options *options,
                                    const struct vv_wasm_import *import, struct vv_refusals *refusals)
 {
-    const struct vv_wasm_global *const global =
-        &m->globals[import->kind == VV_WASM_GLOBAL ? import->index : 0];
     varve_status rc = VARVE_OK;
     char text[256];
 
@@ -202,6 +200,7 @@ static varve_status collect_import(const struct vv_wasm *m, const struct vv_rewr
         TRY(refuse(refusals, NULL, "%s: a table whose entries cannot be null", text));
     if (import->kind != VV_WASM_GLOBAL)
         return VARVE_OK;
+    const struct vv_wasm_global *const global = &m->globals[import->index];
     const struct vv_wasm_value *const given = find_given(options, import);
     if (!vv_wasm_is_number(global->type)) {
         if (!global->nullable)

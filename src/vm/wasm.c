@@ -26,7 +26,9 @@ enum {
     CONSTANT_DEPTH = 64,    /* values on the stack of a constant expression */
     TABLES_MAX = 99,        /* the engine takes 100, and the rewriter may add one */
     MEMORY32_PAGES = 65536, /* 4 GiB */
-    TAGS_MAX = 10000
+    TAGS_MAX = 10000,
+    SECTIONS_MAX = 1000, /* custom ones included: each takes more of our memory than of the module */
+    NAME_PARTS_MAX = 64  /* of a name section; a dozen are known */
 };
 #define MEMORY64_PAGES (UINT64_C(1) << 48)
 
@@ -1769,6 +1771,8 @@ static varve_status scan_sections(struct parse *p)
         const size_t body = p->reader.offset;
         if (vv_reader_take(&p->reader, size) == NULL)
             return cut_short(p);
+        if (m->section_count == SECTIONS_MAX)
+            return over_limit((uint64_t)m->section_count + 1, "sections", SECTIONS_MAX);
         TRY(APPEND(m->sections, m->section_count, section));
         section->id = (enum vv_wasm_section_id)id;
         section->whole = span_from(p, start);
@@ -2006,20 +2010,25 @@ static struct vv_text find_function_name(const struct vv_wasm *module, struct vv
     return (struct vv_text){ .data = "" };
 }
 
-/* Look into one custom section. */
-static struct vv_text find_name_in(const struct vv_wasm *module, struct vv_span body, uint32_t index)
+/* Whether the custom section is the one of names. The reader is left behind its title. */
+static bool open_name_section(const struct vv_wasm *module, const struct vv_wasm_section *section,
+                              struct vv_reader *reader)
 {
-    struct vv_reader reader = vv_reader_of(module->bytes, body.offset + body.size);
+    if (section->id != VV_WASM_CUSTOM_SECTION)
+        return false;
+    *reader = vv_reader_of(module->bytes, section->body.offset + section->body.size);
+    reader->offset = section->body.offset;
+    const uint32_t size = vv_wasm_read_u32(reader);
+    const uint8_t *const title = vv_reader_take(reader, size);
+    return title != NULL && size == 4 && memcmp(title, "name", 4) == 0;
+}
 
-    reader.offset = body.offset;
-    const uint32_t title_size = vv_wasm_read_u32(&reader);
-    const uint8_t *const title = vv_reader_take(&reader, title_size);
-    if (title == NULL || title_size != 4 || memcmp(title, "name", 4) != 0)
-        return (struct vv_text){ .data = "" };
-    while (!reader.bad && vv_reader_left(&reader) > 0) {
-        const uint8_t kind = read_u8(&reader);
-        const uint32_t size = vv_wasm_read_u32(&reader);
-        const uint8_t *const data = vv_reader_take(&reader, size);
+static struct vv_text find_name_in(const struct vv_wasm *module, struct vv_reader *reader, uint32_t index)
+{
+    for (int part = 0; part < NAME_PARTS_MAX && !reader->bad && vv_reader_left(reader) > 0; part++) {
+        const uint8_t kind = read_u8(reader);
+        const uint32_t size = vv_wasm_read_u32(reader);
+        const uint8_t *const data = vv_reader_take(reader, size);
         if (kind == 1 && data != NULL) {
             struct vv_reader names = vv_reader_of(data, size);
             return find_function_name(module, &names, index);
@@ -2030,20 +2039,24 @@ static struct vv_text find_name_in(const struct vv_wasm *module, struct vv_span 
 
 struct vv_text vv_wasm_function_name(const struct vv_wasm *module, uint32_t index)
 {
-    for (uint32_t i = module->section_count; i > 0; i--) { /* it is the last section, as a rule */
-        if (module->sections[i - 1].id != VV_WASM_CUSTOM_SECTION)
+    struct vv_text name = { .data = "" };
+    struct vv_reader reader;
+
+    for (uint32_t i = module->section_count; i > 0; i--) { /* it is among the last, and there is one */
+        if (!open_name_section(module, &module->sections[i - 1], &reader))
             continue;
-        const struct vv_text name = find_name_in(module, module->sections[i - 1].body, index);
-        if (name.size > 0)
-            return name;
+        name = find_name_in(module, &reader, index);
+        break;
     }
+    if (name.size > 0)
+        return name;
     for (uint32_t i = 0; i < module->export_count; i++) {
         if (module->exports[i].kind == VV_WASM_FUNCTION && module->exports[i].index == index)
             return module->exports[i].name;
     }
     if (index < module->imported_functions)
         return module->imports[module->functions[index].import].name;
-    return (struct vv_text){ .data = "" };
+    return name;
 }
 
 const char *vv_wasm_place_format(const struct vv_wasm *module, const struct vv_wasm_place *place, char *text,

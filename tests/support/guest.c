@@ -28,12 +28,12 @@ struct guest guest_copy(const void *bytes, size_t size)
     return guest;
 }
 
-struct guest guest_load(const char *name)
+struct guest guest_load_from(const char *folder, const char *name)
 {
-    static uint8_t room[1 << 20];
+    static uint8_t room[4 << 20];
     char path[4096];
 
-    if (snprintf(path, sizeof path, "%s/%s.wasm", compiled, name) >= (int)sizeof path)
+    if (snprintf(path, sizeof path, "%s/%s.wasm", folder, name) >= (int)sizeof path)
         die("too long a path", name);
     FILE *const file = fopen(path, "rb");
     if (file == NULL)
@@ -43,6 +43,11 @@ struct guest guest_load(const char *name)
         die("cannot read it, or it is too long", path);
     fclose(file);
     return guest_copy(room, size);
+}
+
+struct guest guest_load(const char *name)
+{
+    return guest_load_from(compiled, name);
 }
 
 void guest_free(struct guest *guest)

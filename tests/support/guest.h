@@ -13,6 +13,7 @@ struct guest {
 /* The folder of the compiled modules: a test program's first argument. */
 void guest_folder(const char *folder);
 struct guest guest_load(const char *name);
+struct guest guest_load_from(const char *folder, const char *name); /* FOLDER/NAME.wasm */
 struct guest guest_copy(const void *bytes, size_t size);
 void guest_free(struct guest *guest);
 

@@ -432,6 +432,36 @@ static void no_changed_byte_does_harm(void **state)
     guest_free(&guest);
 }
 
+/* SQLite, QuickJS and Lua, where the set-up has fetched them: all within the default limits, and code
+ * untouched. */
+static void real_programs_are_rewritten(void **state)
+{
+    static const char *const names[] = { "sqlite3", "quickjs", "lua" };
+    const char *const folder = getenv("VARVE_TEST_MODULES");
+
+    (void)state;
+    if (folder == NULL)
+        skip();
+    for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
+        struct guest guest = guest_load_from(folder, names[n]);
+        struct vv_wasm before = read_well(guest.bytes, guest.size);
+        struct vv_plan plan;
+        if (vv_rewrite(&before, NULL, &plan) != VARVE_OK)
+            fail_msg("%s: %s", names[n], vv_words());
+        struct vv_wasm after = read_well(plan.code.data, plan.code.size);
+        const struct vv_span a = vv_wasm_find_section(&before, VV_WASM_CODE_SECTION)->whole;
+        const struct vv_span b = vv_wasm_find_section(&after, VV_WASM_CODE_SECTION)->whole;
+        assert_int_equal(a.size, b.size);
+        assert_memory_equal(before.bytes + a.offset, after.bytes + b.offset, a.size);
+        assert_true(plan.has_memory && plan.global_count > 0 && plan.write_count > 0);
+        assert_int_equal(plan.functions_appended, 0);
+        vv_wasm_release(&after);
+        vv_plan_release(&plan);
+        vv_wasm_release(&before);
+        guest_free(&guest);
+    }
+}
+
 /* Another reader than ours, where it is installed. */
 static void wabt_finds_the_output_valid(void **state)
 {
@@ -469,6 +499,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_same_bytes_come_out_each_time),
         cmocka_unit_test(running_out_of_memory_leaves_nothing),
         cmocka_unit_test(no_changed_byte_does_harm),
+        cmocka_unit_test(real_programs_are_rewritten),
         cmocka_unit_test(wabt_finds_the_output_valid),
     };
 

@@ -345,7 +345,7 @@ static void every_limit_is_named_when_it_is_met(void **state)
     vv_bytes_release(&bytes);
 }
 
-/* The limits that have no option of their own, at the default: nesting, br_table, globals. */
+/* The limits that have no option of their own, at the default: nesting, br_table, counts. */
 static void fixed_limits_hold_too(void **state)
 {
     const struct vv_wasm_limits limits = vv_wasm_limits_of(NULL);
@@ -373,6 +373,17 @@ static void fixed_limits_hold_too(void **state)
         start_module(&module);
         put_repeated(&module, 6, VV_WASM_GLOBALS_MAX + more, "\x7f\1\x41\0\x0b", 5);
         expect(guest_copy(module.data, module.size), NULL, wanted, "32769 globals: the limit is 32768");
+
+        vv_bytes_clear(&module);
+        start_module(&module);
+        for (uint32_t i = 0; i < 1000 + more; i++)
+            vv_bytes_put(&module, "\0\1\0", 3);
+        expect(guest_copy(module.data, module.size), NULL, wanted, "1001 sections: the limit is 1000");
+
+        vv_bytes_clear(&module);
+        start_module(&module);
+        put_repeated(&module, 4, 99 + more, "\x70\0\0", 3);
+        expect(guest_copy(module.data, module.size), NULL, wanted, "100 tables: the limit is 99");
     }
     vv_bytes_release(&body);
     vv_bytes_release(&module);
