@@ -3,6 +3,8 @@
  *   vv_engine    the configured engine; one epoch counter, raised by vv_engine_tick
  *   vv_program   pre-linked module; its host functions point at the caller's answers
  *   vv_instance  a store with one instance; its memory is the image, handed over by the creator's callback
+ *   hands        two tiny modules of ours that reach into tables and into globals that hold references: the C API
+ *                aborts the process on a reference unless it is built with the garbage collector
  * Laws:
  *   (E1) No error or trap of the engine outlives the call in which it came: it becomes a status here.
  *   (E2) Fuel and the epoch deadline are set before anything is instantiated: both start at 0, which traps.
@@ -10,6 +12,7 @@
  * Settings are consensus: every proposal is named, on or off, and vv_engine_settings must change with them. */
 #include "vm/engine.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,8 +29,12 @@
 
 enum { TRACE_FRAMES = 32, NAME_SHOWN = 120 };
 
+enum hand { TABLE_HAND, GLOBAL_HAND, HANDS };
+
 struct vv_engine {
     wasm_engine_t *engine;
+    pthread_mutex_t mutex;           /* guards `hands` */
+    wasmtime_module_t *hands[HANDS]; /* NULL: not needed yet */
 };
 
 struct vv_native {
@@ -53,8 +60,8 @@ struct vv_instance {
 
 static_assert(sizeof(union vv_slot) == sizeof(wasmtime_val_raw_t), "slots are passed as they are");
 static_assert(sizeof(struct vv_function) == sizeof(wasmtime_func_t), "handles are copied");
-static_assert(sizeof(struct vv_global) >= sizeof(wasmtime_global_t), "handles are copied");
-static_assert(sizeof(struct vv_gtable) >= sizeof(wasmtime_table_t), "handles are copied");
+static_assert(sizeof((struct vv_global *)0)->opaque >= sizeof(wasmtime_global_t), "handles are copied");
+static_assert(sizeof((struct vv_gtable *)0)->opaque >= sizeof(wasmtime_table_t), "handles are copied");
 
 static _Thread_local struct vv_instance *pending;
 
@@ -156,7 +163,7 @@ static varve_status status_of_code(wasmtime_trap_code_t code, const char **text)
     }
 }
 
-/* The name that a frame's function has in the module, made harmless for a terminal. */
+/* The name that a frame's function has in the module, made harmless for a terminal; "function 12" without one. */
 static void frame_name(const wasm_frame_t *frame, char *out, size_t room)
 {
     const wasm_name_t *name = wasmtime_frame_func_name(frame);
@@ -166,9 +173,10 @@ static void frame_name(const wasm_frame_t *frame, char *out, size_t room)
         (void)snprintf(out, room, "function %u", wasm_frame_func_index(frame));
         return;
     }
-    for (; used < name->size && used + 1 < room; used++)
-        out[used] =
-            (unsigned char)name->data[used] < 0x20 || name->data[used] == 0x7f ? '?' : name->data[used];
+    for (; used < name->size && used + 1 < room; used++) {
+        const unsigned char c = (unsigned char)name->data[used];
+        out[used] = (char)(c < 0x20 || c == 0x7f ? '?' : c);
+    }
     out[used] = '\0';
 }
 
@@ -178,13 +186,14 @@ static void keep_trace(struct vv_instance *instance, const wasm_frame_vec_t *fra
     top[0] = '\0';
     vv_bytes_clear(&instance->trace);
     for (size_t i = 0; i < frames->size && i < TRACE_FRAMES; i++) {
-        char name[NAME_SHOWN], line[NAME_SHOWN + 64];
+        const size_t offset = wasm_frame_func_offset(frames->data[i]);
+        char name[NAME_SHOWN], line[NAME_SHOWN + 32];
         frame_name(frames->data[i], name, sizeof name);
         if (i == 0)
             (void)snprintf(top, room, "%s", name);
-        const int size =
-            snprintf(line, sizeof line, "%s (function %u, +0x%zx)\n", name,
-                     wasm_frame_func_index(frames->data[i]), wasm_frame_func_offset(frames->data[i]));
+        /* No offset is known where the stack ends. */
+        const int size = offset == SIZE_MAX ? snprintf(line, sizeof line, "%s\n", name)
+                                            : snprintf(line, sizeof line, "%s +0x%zx\n", name, offset);
         vv_bytes_put(&instance->trace, line, (size_t)size);
     }
     vv_bytes_u8(&instance->trace, 0);
@@ -332,7 +341,8 @@ varve_status vv_engine_new(struct vv_engine **out)
     wasmtime_config_shared_memory_set(c, false);
     engine->engine = wasm_engine_new_with_config(c); /* takes c */
     if (engine->engine == NULL)
-        rc = vv_fail(VARVE_MEMORY, "the engine could not be made");
+        TRY(vv_fail(VARVE_MEMORY, "the engine could not be made"));
+    (void)pthread_mutex_init(&engine->mutex, NULL);
 out:
     if (rc != VARVE_OK)
         vv_free(engine);
@@ -345,6 +355,11 @@ void vv_engine_free(struct vv_engine *engine)
 {
     if (engine == NULL)
         return;
+    for (size_t i = 0; i < HANDS; i++) {
+        if (engine->hands[i] != NULL)
+            wasmtime_module_delete(engine->hands[i]);
+    }
+    (void)pthread_mutex_destroy(&engine->mutex);
     wasm_engine_delete(engine->engine);
     vv_free(engine);
 }
@@ -586,17 +601,7 @@ bool vv_instance_global(struct vv_instance *instance, const char *name, struct v
 
     if (!find_export(instance, name, WASMTIME_EXTERN_GLOBAL, &item))
         return false;
-    memcpy(global, &item.of.global, sizeof item.of.global);
-    return true;
-}
-
-bool vv_instance_table(struct vv_instance *instance, const char *name, struct vv_gtable *table)
-{
-    wasmtime_extern_t item;
-
-    if (!find_export(instance, name, WASMTIME_EXTERN_TABLE, &item))
-        return false;
-    memcpy(table, &item.of.table, sizeof item.of.table);
+    memcpy(global->opaque, &item.of.global, sizeof item.of.global);
     return true;
 }
 
@@ -614,6 +619,114 @@ void vv_instance_set_fuel(struct vv_instance *instance, uint64_t fuel)
     wasmtime_error_t *error = wasmtime_context_set_fuel(instance->context, fuel);
 
     VV_ASSERT(error == NULL); /* only when fuel is off */
+}
+
+/* ---- Hands ------------------------------------------------------------------------------------ */
+
+static const char *const hand_texts[HANDS] = {
+    [TABLE_HAND] = "(module (import \"\" \"\" (table $t 0 funcref))"
+                   " (func (export \"get\") (param i32) (result funcref) (table.get $t (local.get 0)))"
+                   " (func (export \"set\") (param i32 funcref) (table.set $t (local.get 0) (local.get 1)))"
+                   " (func (export \"grow\") (param i32) (result i32)"
+                   "  (table.grow $t (ref.null func) (local.get 0))))",
+    [GLOBAL_HAND] = "(module (import \"\" \"\" (global $g (mut funcref)))"
+                    " (func (export \"get\") (result funcref) (global.get $g))"
+                    " (func (export \"set\") (param funcref) (global.set $g (local.get 0))))",
+};
+
+static wasmtime_module_t *compile_hand(struct vv_engine *engine, enum hand hand)
+{
+    wasm_byte_vec_t code;
+    wasmtime_module_t *module = NULL;
+    wasmtime_error_t *error = wasmtime_wat2wasm(hand_texts[hand], strlen(hand_texts[hand]), &code);
+
+    if (error == NULL) {
+        error = wasmtime_module_new(engine->engine, (const uint8_t *)code.data, code.size, &module);
+        wasm_byte_vec_delete(&code);
+    }
+    VV_ASSERT(error == NULL);
+    return module;
+}
+
+static const wasmtime_module_t *hand_of(struct vv_engine *engine, enum hand hand)
+{
+    (void)pthread_mutex_lock(&engine->mutex);
+    if (engine->hands[hand] == NULL)
+        engine->hands[hand] = compile_hand(engine, hand);
+    const wasmtime_module_t *module = engine->hands[hand];
+    (void)pthread_mutex_unlock(&engine->mutex);
+    return module;
+}
+
+/* Put a hand on `item`; false when it is of another type than the hand takes. It lives as long as the store. */
+static bool take_hand(struct vv_instance *instance, enum hand hand, const wasmtime_extern_t *item,
+                      wasmtime_instance_t *made)
+{
+    wasm_trap_t *trap = NULL;
+    const uint64_t fuel = vv_instance_fuel(instance);
+
+    vv_instance_set_fuel(instance, VV_FUEL_PLENTY);
+    wasmtime_error_t *error =
+        wasmtime_instance_new(instance->context, hand_of(instance->engine, hand), item, 1, made, &trap);
+    vv_instance_set_fuel(instance, fuel);
+    if (trap != NULL)
+        wasm_trap_delete(trap);
+    if (error != NULL)
+        wasmtime_error_delete(error);
+    return error == NULL && trap == NULL;
+}
+
+static void finger(struct vv_instance *instance, const wasmtime_instance_t *hand, const char *name,
+                   struct vv_function *function)
+{
+    wasmtime_extern_t item;
+
+    VV_ASSERT(wasmtime_instance_export_get(instance->context, hand, name, strlen(name), &item));
+    memcpy(function, &item.of.func, sizeof item.of.func);
+}
+
+/* Call one: it costs the guest no fuel and cannot trap, for its callers look first. */
+static void use_hand(struct vv_instance *instance, const struct vv_function *function,
+                     wasmtime_val_raw_t *values, size_t count)
+{
+    wasmtime_func_t copy;
+    wasm_trap_t *trap = NULL;
+    const uint64_t fuel = vv_instance_fuel(instance);
+
+    memcpy(&copy, function, sizeof copy);
+    vv_instance_set_fuel(instance, VV_FUEL_PLENTY);
+    wasmtime_error_t *error = wasmtime_func_call_unchecked(instance->context, &copy, values, count, &trap);
+    vv_instance_set_fuel(instance, fuel);
+    VV_ASSERT(error == NULL && trap == NULL);
+}
+
+bool vv_instance_reference(struct vv_instance *instance, const char *name, struct vv_global *global)
+{
+    wasmtime_extern_t item;
+    wasmtime_instance_t hand;
+
+    if (!find_export(instance, name, WASMTIME_EXTERN_GLOBAL, &item) ||
+        !take_hand(instance, GLOBAL_HAND, &item, &hand))
+        return false;
+    memcpy(global->opaque, &item.of.global, sizeof item.of.global);
+    finger(instance, &hand, "get", &global->get);
+    finger(instance, &hand, "set", &global->set);
+    return true;
+}
+
+bool vv_instance_table(struct vv_instance *instance, const char *name, struct vv_gtable *table)
+{
+    wasmtime_extern_t item;
+    wasmtime_instance_t hand;
+
+    if (!find_export(instance, name, WASMTIME_EXTERN_TABLE, &item) ||
+        !take_hand(instance, TABLE_HAND, &item, &hand))
+        return false;
+    memcpy(table->opaque, &item.of.table, sizeof item.of.table);
+    finger(instance, &hand, "get", &table->get);
+    finger(instance, &hand, "set", &table->set);
+    finger(instance, &hand, "grow", &table->grow);
+    return true;
 }
 
 /* A handle used with another store aborts the process: find out first. */
@@ -650,7 +763,7 @@ static wasmtime_global_t global_of(const struct vv_global *global)
 {
     wasmtime_global_t copy;
 
-    memcpy(&copy, global, sizeof copy);
+    memcpy(&copy, global->opaque, sizeof copy);
     return copy;
 }
 
@@ -658,7 +771,7 @@ static wasmtime_table_t table_of(const struct vv_gtable *table)
 {
     wasmtime_table_t copy;
 
-    memcpy(&copy, table, sizeof copy);
+    memcpy(&copy, table->opaque, sizeof copy);
     return copy;
 }
 
@@ -705,37 +818,31 @@ void vv_global_set(struct vv_instance *instance, const struct vv_global *global,
     VV_ASSERT(error == NULL); /* only for another type or an immutable one: both were checked */
 }
 
-static void function_value(const struct vv_function *function, wasmtime_val_t *value)
+/* A reference as the machine keeps it: the function's address in its instance, NULL for null. */
+static wasmtime_val_raw_t raw_of(struct vv_instance *instance, const struct vv_function *function)
 {
-    memset(value, 0, sizeof *value);
-    value->kind = WASMTIME_FUNCREF;
+    wasmtime_val_raw_t raw;
+
+    memset(&raw, 0, sizeof raw);
     if (function != NULL)
-        memcpy(&value->of.funcref, function, sizeof *function);
-    else
-        wasmtime_funcref_set_null(&value->of.funcref);
+        raw.funcref = vv_function_identity(instance, function);
+    return raw;
 }
 
 void *vv_global_get_function(struct vv_instance *instance, const struct vv_global *global)
 {
-    const wasmtime_global_t g = global_of(global);
-    wasmtime_val_t value;
+    wasmtime_val_raw_t value = raw_of(instance, NULL);
 
-    wasmtime_global_get(instance->context, &g, &value);
-    VV_ASSERT(value.kind == WASMTIME_FUNCREF);
-    return wasmtime_funcref_is_null(&value.of.funcref)
-               ? NULL
-               : wasmtime_func_to_raw(instance->context, &value.of.funcref);
+    use_hand(instance, &global->get, &value, 1);
+    return value.funcref;
 }
 
 void vv_global_set_function(struct vv_instance *instance, const struct vv_global *global,
                             const struct vv_function *function)
 {
-    const wasmtime_global_t g = global_of(global);
-    wasmtime_val_t value;
+    wasmtime_val_raw_t value = raw_of(instance, function);
 
-    function_value(function, &value);
-    wasmtime_error_t *error = wasmtime_global_set(instance->context, &g, &value);
-    VV_ASSERT(error == NULL);
+    use_hand(instance, &global->set, &value, 1);
 }
 
 uint64_t vv_table_size(struct vv_instance *instance, const struct vv_gtable *table)
@@ -748,36 +855,41 @@ uint64_t vv_table_size(struct vv_instance *instance, const struct vv_gtable *tab
 bool vv_table_function(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
                        struct vv_function *function)
 {
-    const wasmtime_table_t t = table_of(table);
-    wasmtime_val_t value;
+    wasmtime_val_raw_t value = raw_of(instance, NULL);
+    wasmtime_func_t found;
 
-    if (!wasmtime_table_get(instance->context, &t, index, &value) || value.kind != WASMTIME_FUNCREF ||
-        wasmtime_funcref_is_null(&value.of.funcref))
+    if (index >= vv_table_size(instance, table))
         return false;
-    memcpy(function, &value.of.funcref, sizeof *function);
+    value.i32 = (int32_t)(uint32_t)index;
+    use_hand(instance, &table->get, &value, 1);
+    if (value.funcref == NULL)
+        return false;
+    wasmtime_func_from_raw(instance->context, value.funcref, &found);
+    memcpy(function, &found, sizeof *function);
     return true;
 }
 
-varve_status vv_table_set(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
-                          const struct vv_function *function)
+void vv_table_set(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
+                  const struct vv_function *function)
 {
-    const wasmtime_table_t t = table_of(table);
-    wasmtime_val_t value;
+    wasmtime_val_raw_t values[2] = { raw_of(instance, NULL), raw_of(instance, function) };
 
-    function_value(function, &value);
-    wasmtime_error_t *error = wasmtime_table_set(instance->context, &t, index, &value);
-    return error == NULL ? VARVE_OK : raise_error(error, VARVE_LIMIT, "a table cannot be set");
+    VV_ASSERT(index < vv_table_size(instance, table));
+    values[0].i32 = (int32_t)(uint32_t)index;
+    use_hand(instance, &table->set, values, 2);
 }
 
 varve_status vv_table_grow(struct vv_instance *instance, const struct vv_gtable *table, uint64_t count)
 {
-    const wasmtime_table_t t = table_of(table);
-    wasmtime_val_t value;
-    uint64_t before = 0;
+    wasmtime_val_raw_t value = raw_of(instance, NULL);
 
-    function_value(NULL, &value);
-    wasmtime_error_t *error = wasmtime_table_grow(instance->context, &t, count, &value, &before);
-    return error == NULL ? VARVE_OK : raise_error(error, VARVE_LIMIT, "a table cannot grow");
+    if (count <= UINT32_MAX) {
+        value.i32 = (int32_t)(uint32_t)count;
+        use_hand(instance, &table->grow, &value, 1);
+    }
+    if (count > UINT32_MAX || value.i32 == -1)
+        return vv_fail(VARVE_LIMIT, "a table cannot grow by %llu entries", (unsigned long long)count);
+    return VARVE_OK;
 }
 
 void *vv_function_identity(struct vv_instance *instance, const struct vv_function *function)
@@ -789,19 +901,20 @@ void *vv_function_identity(struct vv_instance *instance, const struct vv_functio
 
 static bool same_types(const wasm_valtype_vec_t *have, const varve_type *want, size_t count)
 {
-    static const wasm_valkind_t kinds[] = { [VARVE_I32] = WASM_I32,
-                                            [VARVE_I64] = WASM_I64,
-                                            [VARVE_F32] = WASM_F32,
-                                            [VARVE_F64] = WASM_F64,
-                                            [VARVE_V128] = WASMTIME_V128 };
+    static const wasmtime_valtype_kind_t kinds[] = {
+        [VARVE_I32] = WASMTIME_VALTYPE_KIND_I32,   [VARVE_I64] = WASMTIME_VALTYPE_KIND_I64,
+        [VARVE_F32] = WASMTIME_VALTYPE_KIND_F32,   [VARVE_F64] = WASMTIME_VALTYPE_KIND_F64,
+        [VARVE_V128] = WASMTIME_VALTYPE_KIND_V128,
+    };
+    bool same = have->size == count;
 
-    if (have->size != count)
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        if (wasm_valtype_kind(have->data[i]) != kinds[want[i]])
-            return false;
+    for (size_t i = 0; same && i < count; i++) {
+        wasmtime_valtype_t type; /* wasm_valtype_kind would abort the process on a vector */
+        wasmtime_valtype_new(have->data[i], &type);
+        same = type.kind == kinds[want[i]];
+        wasmtime_valtype_delete(&type);
     }
-    return true;
+    return same;
 }
 
 bool vv_function_fits(struct vv_instance *instance, const struct vv_function *function,

@@ -36,9 +36,11 @@ struct vv_function {
 };
 struct vv_global {
     uint64_t opaque[3];
+    struct vv_function get, set; /* of one that holds a reference */
 };
 struct vv_gtable {
     uint64_t opaque[3];
+    struct vv_function get, set, grow;
 };
 
 enum { VV_ENGINE_NAME_MAX = 160 };
@@ -96,7 +98,9 @@ void *vv_instance_context(const struct vv_instance *instance);
 
 /* Find an export; false: there is none of that kind. Lookups cost 0.25 us: keep what they give. */
 bool vv_instance_function(struct vv_instance *instance, const char *name, struct vv_function *function);
+/* A number; a reference to a function, mutable; a table of functions. Making a handle of the last two takes 2 us. */
 bool vv_instance_global(struct vv_instance *instance, const char *name, struct vv_global *global);
+bool vv_instance_reference(struct vv_instance *instance, const char *name, struct vv_global *global);
 bool vv_instance_table(struct vv_instance *instance, const char *name, struct vv_gtable *table);
 
 uint64_t vv_instance_fuel(const struct vv_instance *instance);
@@ -120,8 +124,9 @@ uint64_t vv_table_size(struct vv_instance *instance, const struct vv_gtable *tab
 /* The function at `index`; false: null there, or beyond the end. */
 bool vv_table_function(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
                        struct vv_function *function);
-varve_status vv_table_set(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
-                          const struct vv_function *function); /* NULL: null */
+/* `index` must be inside. */
+void vv_table_set(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
+                  const struct vv_function *function); /* NULL: null */
 varve_status vv_table_grow(struct vv_instance *instance, const struct vv_gtable *table, uint64_t count);
 /* The same for the same function of the same instance, NULL for none else. */
 void *vv_function_identity(struct vv_instance *instance, const struct vv_function *function);

@@ -276,10 +276,10 @@ static varve_status restore_table(struct varve_guest *guest, uint32_t place,
     for (uint32_t k = 0; k < table->length; k++) {
         struct vv_function function;
         if (table->entries[k] == VV_WASM_NONE) {
-            TRY(vv_table_set(guest->instance, &guest->tables[place], k, NULL));
+            vv_table_set(guest->instance, &guest->tables[place], k, NULL);
         } else {
             function_of(guest, table->entries[k], &function);
-            TRY(vv_table_set(guest->instance, &guest->tables[place], k, &function));
+            vv_table_set(guest->instance, &guest->tables[place], k, &function);
         }
     }
 out:
@@ -390,7 +390,8 @@ static void find_handles(struct varve_guest *guest)
     const struct vv_plan *plan = &guest->code->plan;
 
     for (uint32_t i = 0; i < plan->global_count; i++)
-        VV_ASSERT(vv_instance_global(guest->instance, plan->globals[i].name, &guest->globals[i]));
+        VV_ASSERT((vv_wasm_is_number(plan->globals[i].type) ? vv_instance_global : vv_instance_reference)(
+            guest->instance, plan->globals[i].name, &guest->globals[i]));
     for (uint32_t i = 0; i < plan->table_count; i++)
         VV_ASSERT(vv_instance_table(guest->instance, plan->tables[i].name, &guest->tables[i]));
     if (plan->has_refs)

@@ -28,6 +28,7 @@ struct world {
 
 extern const int64_t world_time; /* of every session */
 
+void world_signals(void); /* give traps to the engine: cmocka takes them. Done by all below */
 void world_new(struct world *w);
 void world_free(struct world *w);
 void world_begin(struct world *w);        /* a session on main */
