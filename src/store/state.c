@@ -1,13 +1,15 @@
 /* state.c - see state.h. What the trie's leaves, the meta hash and an entry hold: docs/format.md, "Entries".
  *
  *   trie    id -> {leaf hash, where the entry lies}: the truth about which modules there are
- *   fresh   modules in memory: those set here (the layout has no entry of theirs yet) and those loaded;
- *           it may still hold a module that the trie has no more, and then it is not asked
- * A state is small: a few modules are looked at in one session, and a copy holds just those again. */
+ *   fresh   modules in memory: those set here (the layout has no entry of theirs yet) and those loaded
+ *   older   the same from before, found where `fresh` has none
+ * Both may still hold a module that the trie has no more, and then they are not asked: who sets it again puts the
+ * new one into `fresh`.
+ * A commit copies its state several times and changes few modules in one of the copies. So copies share both
+ * tables, and a shared `fresh` is copied when it must change, if it is small; else it is joined with `older`. */
 #include "store/state.h"
 
 #include "base/alloc.h"
-#include "base/table.h"
 #include "page/proof.h"
 #include "page/root.h"
 
@@ -307,6 +309,110 @@ static void meta_hash(const struct vv_state *state, uint8_t out[VV_HASH_SIZE])
     vv_meta_hash_end(&hasher, out);
 }
 
+/* ---- Modules in memory ------------------------------------------------------------------------ */
+
+enum { FEW = 32 }; /* modules that are copied rather than joined with the others */
+
+static varve_status known_new(struct vv_known **known)
+{
+    const varve_status rc = vv_alloc(known, 1, sizeof **known);
+
+    if (rc != VARVE_OK)
+        return rc;
+    (*known)->holders = 1;
+    vv_table_init(&(*known)->table, sizeof(varve_module_id));
+    return VARVE_OK;
+}
+
+static void known_drop(struct vv_known *known)
+{
+    size_t cursor = 0;
+    const void *key = NULL;
+    union vv_value *value = NULL;
+
+    if (known == NULL || --known->holders > 0)
+        return;
+    while (vv_table_next(&known->table, &cursor, &key, &value))
+        vv_module_drop(value->pointer);
+    vv_table_release(&known->table);
+    vv_free(known);
+}
+
+/* Add what `from` holds and `known` does not. */
+static varve_status known_add(struct vv_known *known, const struct vv_known *from)
+{
+    varve_status rc = VARVE_OK;
+    size_t cursor = 0;
+    const void *key = NULL;
+    union vv_value *value = NULL;
+
+    while (from != NULL && vv_table_next(&from->table, &cursor, &key, &value)) {
+        if (vv_table_get(&known->table, key) != NULL)
+            continue;
+        TRY(vv_table_put(&known->table, key, *value));
+        vv_module_hold(value->pointer);
+    }
+out:
+    return rc;
+}
+
+/* Make `fresh` this state's own. */
+static varve_status own_fresh(struct vv_state *state)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_known *fresh = NULL, *older = NULL;
+
+    if (state->fresh->holders == 1)
+        return VARVE_OK;
+    TRY(known_new(&fresh));
+    if (state->fresh->table.count <= FEW) {
+        TRY(known_add(fresh, state->fresh));
+    } else {
+        TRY(known_new(&older));
+        TRY(known_add(older, state->fresh));
+        TRY(known_add(older, state->older));
+        known_drop(state->older);
+        state->older = older;
+        older = NULL;
+    }
+    known_drop(state->fresh);
+    state->fresh = fresh;
+    fresh = NULL;
+out:
+    known_drop(fresh);
+    known_drop(older);
+    return rc;
+}
+
+static struct vv_module *find_known(const struct vv_state *state, const varve_module_id *id)
+{
+    const union vv_value *there = vv_table_get(&state->fresh->table, id);
+
+    if (there == NULL && state->older != NULL)
+        there = vv_table_get(&state->older->table, id);
+    return there == NULL ? NULL : there->pointer;
+}
+
+/* Keep `module` in memory, taking a hold of our own; what stood there before is dropped. */
+static varve_status keep(struct vv_state *state, struct vv_module *module)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(own_fresh(state));
+    union vv_value *there = vv_table_get(&state->fresh->table, &module->id);
+    vv_module_hold(module);
+    if (there != NULL) {
+        vv_module_drop(there->pointer);
+        there->pointer = module;
+        return VARVE_OK;
+    }
+    rc = vv_table_put(&state->fresh->table, &module->id, (union vv_value){ .pointer = module });
+    if (rc != VARVE_OK)
+        vv_module_drop(module);
+out:
+    return rc;
+}
+
 /* ---- The state -------------------------------------------------------------------------------- */
 
 varve_status vv_state_init(struct vv_state *state, const struct vv_node_source *nodes,
@@ -314,83 +420,41 @@ varve_status vv_state_init(struct vv_state *state, const struct vv_node_source *
 {
     *state = (struct vv_state){ .source = source };
     vv_trie_init(&state->trie, nodes);
-    const varve_status rc = vv_alloc(&state->fresh, 1, sizeof *state->fresh);
-    if (rc == VARVE_OK)
-        vv_table_init(state->fresh, sizeof(varve_module_id));
-    return rc;
-}
-
-static varve_status copy_fresh(struct vv_state *copy, const struct vv_state *state)
-{
-    varve_status rc = VARVE_OK;
-    size_t cursor = 0;
-    const void *key = NULL;
-    union vv_value *value = NULL;
-
-    while (vv_table_next(state->fresh, &cursor, &key, &value)) {
-        TRY(vv_table_put(copy->fresh, key, *value));
-        vv_module_hold(value->pointer);
-    }
-out:
-    return rc;
+    return known_new(&state->fresh);
 }
 
 varve_status vv_state_copy(struct vv_state *copy, const struct vv_state *state)
 {
     varve_status rc = VARVE_OK;
-    struct vv_state made = { .fresh = NULL };
+    struct vv_state made = { .source = state->source, .fresh = NULL };
 
     VV_ASSERT(copy != state);
-    TRY(vv_state_init(&made, state->trie.source, state->source));
-    TRY(copy_fresh(&made, state));
     TRY(vv_alloc(&made.meta, state->meta_count, sizeof(struct vv_meta_pair *)));
     for (size_t i = 0; i < state->meta_count; i++) {
         made.meta[i] = state->meta[i];
         made.meta[i]->holders++;
     }
     made.meta_count = state->meta_count;
+    made.fresh = state->fresh;
+    made.fresh->holders++;
+    made.older = state->older;
+    if (made.older != NULL)
+        made.older->holders++;
     vv_trie_copy(&made.trie, &state->trie);
     *copy = made;
-    made = (struct vv_state){ .fresh = NULL };
 out:
-    vv_state_release(&made);
     return rc;
 }
 
 void vv_state_release(struct vv_state *state)
 {
-    size_t cursor = 0;
-    const void *key = NULL;
-    union vv_value *value = NULL;
-
-    if (state->fresh != NULL) {
-        while (vv_table_next(state->fresh, &cursor, &key, &value))
-            vv_module_drop(value->pointer);
-        vv_table_release(state->fresh);
-        vv_free(state->fresh);
-    }
+    known_drop(state->fresh);
+    known_drop(state->older);
     for (size_t i = 0; i < state->meta_count; i++)
         pair_drop(state->meta[i]);
     vv_free(state->meta);
     vv_trie_release(&state->trie);
     *state = (struct vv_state){ .fresh = NULL };
-}
-
-/* Keep `module` in memory, taking a hold of our own; what stood there before is dropped. */
-static varve_status keep(struct vv_state *state, struct vv_module *module)
-{
-    union vv_value *there = vv_table_get(state->fresh, &module->id);
-
-    if (there != NULL) {
-        vv_module_hold(module);
-        vv_module_drop(there->pointer);
-        there->pointer = module;
-        return VARVE_OK;
-    }
-    const varve_status rc = vv_table_put(state->fresh, &module->id, (union vv_value){ .pointer = module });
-    if (rc == VARVE_OK)
-        vv_module_hold(module);
-    return rc;
 }
 
 static varve_status load(struct vv_state *state, const struct vv_item *item, struct vv_module **module)
@@ -427,10 +491,8 @@ varve_status vv_state_get(struct vv_state *state, const varve_module_id *id, str
     TRY(vv_trie_get(&state->trie, id->bytes, &item, &present));
     if (!present)
         goto out;
-    const union vv_value *there = vv_table_get(state->fresh, id);
-    if (there != NULL)
-        *module = there->pointer;
-    else
+    *module = find_known(state, id);
+    if (*module == NULL)
         TRY(load(state, &item, module));
 out:
     return rc;
@@ -440,8 +502,7 @@ varve_status vv_state_set(struct vv_state *state, struct vv_module *module)
 {
     varve_status rc = VARVE_OK;
     struct vv_item item = { .locator = 0 };
-    const union vv_value *there = vv_table_get(state->fresh, &module->id);
-    struct vv_module *before = there == NULL ? NULL : there->pointer;
+    struct vv_module *before = find_known(state, &module->id);
 
     if (before != NULL)
         vv_module_hold(before);
@@ -451,7 +512,7 @@ varve_status vv_state_set(struct vv_state *state, struct vv_module *module)
     rc = vv_trie_set(&state->trie, &item);
     if (rc != VARVE_OK && before != NULL)
         (void)keep(state, before); /* replaces in place: cannot fail */
-    else if (rc != VARVE_OK && vv_table_remove(state->fresh, &module->id, NULL))
+    else if (rc != VARVE_OK && vv_table_remove(&state->fresh->table, &module->id, NULL))
         vv_module_drop(module);
 out:
     vv_module_drop(before);
@@ -463,7 +524,7 @@ varve_status vv_state_remove(struct vv_state *state, const varve_module_id *id)
     union vv_value gone;
     const varve_status rc = vv_trie_remove(&state->trie, id->bytes);
 
-    if (rc == VARVE_OK && vv_table_remove(state->fresh, id, &gone))
+    if (rc == VARVE_OK && state->fresh->holders == 1 && vv_table_remove(&state->fresh->table, id, &gone))
         vv_module_drop(gone.pointer);
     return rc;
 }

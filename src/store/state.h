@@ -8,6 +8,7 @@
 #ifndef VV_STATE_H
 #define VV_STATE_H
 
+#include "base/table.h"
 #include "page/pagetree.h"
 #include "page/trie.h"
 
@@ -64,9 +65,16 @@ struct vv_meta_pair {
     char key[VV_META_KEY_MAX + 1];
 };
 
+/* Modules in memory, by id; holds each. What several states share does not change. */
+struct vv_known {
+    unsigned _Atomic holders;
+    struct vv_table table;
+};
+
 struct vv_state {
-    struct vv_trie trie;    /* key: module id; hash: module leaf; locator: of the entry, 0: only in `fresh` */
-    struct vv_table *fresh; /* id -> module, for those loaded or set here; holds each */
+    struct vv_trie trie;    /* key: module id; hash: module leaf; locator: of the entry, 0: only in memory */
+    struct vv_known *fresh; /* modules loaded or set here lately; copied when it is shared and must change */
+    struct vv_known *older; /* those of before, behind `fresh`; never changes; NULL: none */
     struct vv_meta_pair **meta;
     size_t meta_count;
     const struct vv_module_source *source;
