@@ -254,10 +254,757 @@ static void what_was_committed_is_read_from_any_commit(void **state)
     }
 }
 
+/* With the sizes that are shipped: 700 chained commits, two checkpoints, opened again. */
+static void shipped_sizes_work_as_small_ones(void **state)
+{
+    struct fixture *f = *state;
+    struct model_chance chance = { .state = 7 };
+    struct model_state next = { .meta = 1 };
+
+    close_place(f);
+    f->limits = &vv_journal_limits;
+    open_place(f);
+    for (size_t i = 0; i < COMMITS; i++) {
+        model_mutate(&next, &chance);
+        next.meta = (uint32_t)i + 1; /* no two states alike */
+        assert_int_equal(commit(f, i == 0 ? SIZE_MAX : i - 1, &next, "main"), VARVE_OK);
+    }
+    close_place(f);
+    open_place(f);
+    for (size_t i = 0; i < COMMITS; i += 7)
+        assert_reads(f, i);
+    assert_ref(f, "main", COMMITS - 1);
+}
+
+/* ---- Refs ------------------------------------------------------------------------------------- */
+
+static varve_status move_ref(struct fixture *f, const char *name, size_t expected, size_t to, bool force)
+{
+    struct vv_ref_move move = { .what = "create", .force = force };
+
+    snprintf(move.name, sizeof move.name, "%s", name);
+    move.expected = expected == SIZE_MAX ? NULL : &f->made[expected].id;
+    move.to = to == SIZE_MAX ? NULL : &f->made[to].id;
+    return journal->move_refs(f->place, &move, 1, 77);
+}
+
+static void commit_line(struct fixture *f, size_t count)
+{
+    struct model_chance chance = { .state = 3 };
+    struct model_state next = { .meta = 0 };
+
+    for (size_t i = 0; i < count; i++) {
+        model_mutate(&next, &chance);
+        next.meta = (uint32_t)f->count + 1;
+        assert_int_equal(commit(f, f->count == 0 ? SIZE_MAX : f->count - 1, &next, "main"), VARVE_OK);
+    }
+}
+
+static void a_ref_moves_only_from_where_it_stands(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_ref_facts ref;
+
+    commit_line(f, 3);
+    const struct model_state other = { .meta = 9 };
+    struct made unused;
+    assert_int_equal(commit_as(f, 1, &other, "main", &unused), VARVE_CONFLICT);
+    assert_int_equal(journal->last_number(f->place), 3); /* nothing was made */
+    assert_ref(f, "main", 2);
+    assert_int_equal(move_ref(f, "main", 1, 0, false), VARVE_CONFLICT);
+    assert_int_equal(move_ref(f, "main", SIZE_MAX, 0, false), VARVE_CONFLICT);
+    assert_int_equal(move_ref(f, "tag", 0, 0, false), VARVE_CONFLICT); /* it is not there */
+    assert_int_equal(move_ref(f, "tag", SIZE_MAX, 0, false), VARVE_OK);
+    assert_int_equal(move_ref(f, "tag", 0, 2, false), VARVE_OK);
+    assert_int_equal(move_ref(f, "tag", 0, 1, true), VARVE_OK);
+    assert_int_equal(move_ref(f, "tag", 1, SIZE_MAX, false), VARVE_OK);
+    assert_int_equal(journal->ref_get(f->place, "tag", &ref), VARVE_NOT_FOUND);
+    assert_int_equal(move_ref(f, "tag", SIZE_MAX, 2, false), VARVE_OK);
+    const struct vv_ref_move unknown = { .name = "x", .to = &(varve_commit_id){ { 1 } }, .what = "create" };
+    assert_int_equal(journal->move_refs(f->place, &unknown, 1, 0), VARVE_NOT_FOUND);
+    const struct vv_ref_move twice[2] = { { .name = "y", .to = &f->made[0].id, .what = "create" },
+                                          { .name = "y", .to = &f->made[1].id, .what = "create" } };
+    assert_int_equal(journal->move_refs(f->place, twice, 2, 0), VARVE_MISUSE);
+}
+
+/* Moves of one ref, newest first, as "FROM>TO" by commit, "-" for none. */
+static void tell_moves(struct fixture *f, const char *name, char *text)
+{
+    struct vv_move_facts move = { .locator = 0 };
+    uint64_t locator = 0;
+
+    *text = '\0';
+    do {
+        size_t from = 0;
+        size_t to = 0;
+        assert_int_equal(journal->ref_move(f->place, name, locator, &move), VARVE_OK);
+        while (from < f->count && memcmp(f->made[from].id.bytes, move.from.bytes, 32) != 0)
+            from++;
+        while (to < f->count && memcmp(f->made[to].id.bytes, move.to.bytes, 32) != 0)
+            to++;
+        text += sprintf(text, "%c>%c ", from == f->count ? '-' : (char)('0' + from),
+                        to == f->count ? '-' : (char)('0' + to));
+        locator = move.previous;
+    } while (locator != 0);
+}
+
+static void a_ref_tells_its_moves_after_it_was_deleted_too(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_ref_facts ref;
+    struct vv_move_facts move;
+    char text[256];
+
+    commit_line(f, 4);
+    for (unsigned round = 0; round < 2; round++) {
+        const size_t was = round == 0 ? SIZE_MAX : 0;
+        assert_int_equal(move_ref(f, "a/b", was, 2, false), VARVE_OK);
+        commit_line(f, 2); /* a checkpoint falls between */
+        assert_int_equal(move_ref(f, "a/b", 2, SIZE_MAX, false), VARVE_OK);
+        close_place(f);
+        open_place(f);
+        assert_int_equal(move_ref(f, "a/b", SIZE_MAX, 0, false), VARVE_OK);
+    }
+    tell_moves(f, "a/b", text);
+    assert_string_equal(text, "->0 2>- 0>2 ->0 2>- ->2 ");
+    tell_moves(f, "main", text);
+    assert_string_equal(text, "6>7 5>6 4>5 3>4 2>3 1>2 0>1 ->0 ");
+    assert_int_equal(journal->ref_get(f->place, "a/b", &ref), VARVE_OK);
+    assert_int_equal(ref.moves, 6);
+    assert_int_equal(journal->ref_move(f->place, "never", 0, &move), VARVE_END);
+    assert_int_equal(journal->ref_next(f->place, NULL, &ref), VARVE_OK);
+    assert_string_equal(ref.name, "a/b");
+    assert_int_equal(journal->ref_next(f->place, ref.name, &ref), VARVE_OK);
+    assert_string_equal(ref.name, "main");
+    assert_int_equal(journal->ref_next(f->place, ref.name, &ref), VARVE_END);
+}
+
+/* The id says what a commit is: made a second time it is the first, and only the ref moves. */
+static void a_commit_that_is_there_already_is_that_commit(void **state)
+{
+    struct fixture *f = *state;
+    struct made again = { .number = 0 };
+    struct vv_commit_facts parent = { .locator = 0 };
+    struct vv_commit_facts facts = { .locator = 0 };
+    struct vv_ref_move move = { .name = "other", .what = "commit", .to = &f->made[0].id };
+
+    commit_line(f, 3);
+    assert_int_equal(move_ref(f, "other", SIZE_MAX, 0, false), VARVE_OK);
+    assert_int_equal(journal->facts(f->place, &f->made[0].id, &parent), VARVE_OK);
+    move.expected = &parent.id;
+    move.to = &f->made[1].id;
+    assert_int_equal(model_commit(journal, f->place, &f->made[0].state, &parent, &f->made[1].state,
+                                  "commit 1", &move, VARVE_DURABLE, &facts),
+                     VARVE_OK);
+    assert_memory_equal(facts.id.bytes, f->made[1].id.bytes, 32);
+    assert_int_equal(facts.number, f->made[1].number);
+    assert_int_equal(journal->last_number(f->place), 3);
+    assert_ref(f, "other", 1);
+    assert_ref(f, "main", 2);
+    (void)again;
+    vv_commit_facts_release(&parent);
+    vv_commit_facts_release(&facts);
+}
+
+/* States repeat: a root leads to the newest commit that has it, before and after checkpoints. */
+static void a_root_leads_to_its_newest_commit(void **state)
+{
+    struct fixture *f = *state;
+    const struct model_state a = { .meta = 1 };
+    const struct model_state b = { .meta = 2 };
+    struct vv_commit_facts facts;
+    varve_commit_id found[2];
+    size_t count = 0;
+
+    for (size_t i = 0; i < 9; i++) {
+        assert_int_equal(commit(f, i == 0 ? SIZE_MAX : i - 1, i % 2 == 0 ? &a : &b, "main"), VARVE_OK);
+        assert_int_equal(journal->facts(f->place, &f->made[i].id, &facts), VARVE_OK);
+        assert_int_equal(journal->find_root(f->place, facts.root.bytes, 64, found, &count), VARVE_OK);
+        assert_int_equal(count, 1);
+        assert_memory_equal(found[0].bytes, f->made[i].id.bytes, 32);
+        vv_commit_facts_release(&facts);
+    }
+    const uint8_t none[32] = { 0 };
+    assert_int_equal(journal->find_root(f->place, none, 0, found, &count), VARVE_OK);
+    assert_int_equal(count, 2);
+}
+
+/* ---- Openings, debris, damage ----------------------------------------------------------------- */
+
+static void poke(struct fixture *f, const char *name, uint64_t offset, const void *bytes, size_t size)
+{
+    struct vv_file file = VV_FILE_NONE;
+
+    assert_int_equal(vv_file_open(&f->dir, name, VV_OPEN_WRITE, &file), VARVE_OK);
+    assert_int_equal(vv_file_write(&file, bytes, size, offset), VARVE_OK);
+    vv_file_close(&file);
+}
+
+static void peek(struct fixture *f, const char *name, uint64_t offset, void *bytes, size_t size)
+{
+    struct vv_file file = VV_FILE_NONE;
+
+    assert_int_equal(vv_file_open(&f->dir, name, VV_OPEN_READ, &file), VARVE_OK);
+    assert_int_equal(vv_file_read(&file, bytes, size, offset), VARVE_OK);
+    vv_file_close(&file);
+}
+
+/* Opening to look changes no byte and no length, whatever was left behind. */
+static void looking_writes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_double d;
+
+    commit_line(f, 5);
+    close_place(f);
+    vv_double_init(&d, &vv_vfs_system);
+    vv_double_arm(&d, VV_DOUBLE_PASS, 0, 0);
+    struct vv_layout_options options = options_of(f, false);
+    options.vfs = &d.table;
+    struct vv_dir dir = VV_DIR_NONE;
+    assert_int_equal(vv_dir_open(&d.table, f->path, &dir), VARVE_OK);
+    assert_int_equal(vv_journal_open(&dir, &options, f->limits, &f->place), VARVE_OK);
+    for (size_t i = 0; i < f->count; i++)
+        assert_reads(f, i);
+    close_place(f);
+    vv_dir_close(&dir);
+    assert_int_equal(d.count, 0);
+}
+
+/* A commit is one write and one sync; the first of an opening has its OPEN record's in front (research/store.md). */
+static void a_commit_is_one_write_and_one_sync(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_double d;
+    const struct model_state first = { .meta = 100 };
+    const struct model_state second = { .meta = 101 };
+
+    commit_line(f, 1);
+    close_place(f);
+    vv_double_init(&d, &vv_vfs_system);
+    struct vv_layout_options options = options_of(f, false);
+    options.vfs = &d.table;
+    struct vv_dir dir = VV_DIR_NONE;
+    assert_int_equal(vv_dir_open(&d.table, f->path, &dir), VARVE_OK);
+    assert_int_equal(vv_journal_open(&dir, &options, &vv_journal_limits, &f->place), VARVE_OK);
+    vv_double_arm(&d, VV_DOUBLE_PASS, 0, 0);
+    assert_int_equal(commit(f, 0, &first, "main"), VARVE_OK);
+    vv_double_arm(&d, VV_DOUBLE_PASS, 0, 0);
+    assert_int_equal(commit(f, 1, &second, "main"), VARVE_OK);
+    assert_int_equal(d.count, 2);
+    close_place(f);
+    vv_dir_close(&dir);
+}
+
+/* (J2) Records k and k + 1 were not acknowledged; k is torn, k + 1 landed whole. After reopening, the same session
+ * makes a byte-identical k; the stale k + 1 must not join it again. */
+static void a_phantom_commit_does_not_join_the_chain(void **state)
+{
+    struct fixture *f = *state;
+    const char *name = "log.0000000000001000";
+    struct model_state next[2] = { { .meta = 50 }, { .meta = 51 } };
+    struct vv_commit_facts facts[2];
+    uint8_t phantom[4096];
+    uint8_t torn[4096];
+
+    close_place(f);
+    f->limits = &vv_journal_limits;
+    open_place(f);
+    commit_line(f, 2);
+    /* k and k + 1, buffered, so that neither says that the other was synced. */
+    for (size_t i = 0; i < 2; i++) {
+        struct vv_commit_facts parent;
+        struct vv_ref_move move = { .name = "main", .what = "commit", .expected = &parent.id };
+        assert_int_equal(journal->facts(f->place, &f->made[1 + i].id, &parent), VARVE_OK);
+        assert_int_equal(model_commit(journal, f->place, &f->made[1 + i].state, &parent, &next[i], "k", &move,
+                                      VARVE_BUFFERED, &facts[i]),
+                         VARVE_OK);
+        f->made[2 + i].id = facts[i].id;
+        f->made[2 + i].state = next[i];
+        vv_commit_facts_release(&parent);
+    }
+    f->count = 4;
+    const uint64_t k = facts[0].locator - VV_LOG_START;
+    const uint64_t k1 = facts[1].locator - VV_LOG_START;
+    assert_int_equal(k1, k + 4096);
+    vv_commit_facts_release(&facts[0]);
+    vv_commit_facts_release(&facts[1]);
+    /* What the disk holds after the crash: k torn, k + 1 whole, no head. */
+    peek(f, name, k, torn, sizeof torn);
+    peek(f, name, k1, phantom, sizeof phantom);
+    close_place(f);
+    assert_int_equal(vv_dir_unlink(&f->dir, "head"), VARVE_OK);
+    memset(torn + 300, 0, sizeof torn - 300); /* the header landed, not all of the rest */
+    poke(f, name, k, torn, sizeof torn);
+    /* Cut: neither is there, and that is no damage. */
+    open_place(f);
+    assert_int_equal(f->damages, 0);
+    assert_int_equal(f->notes, 1);
+    assert_int_equal(journal->last_number(f->place), 2);
+    assert_int_equal(journal->facts(f->place, &f->made[3].id, &facts[1]), VARVE_NOT_FOUND);
+    /* The same k again. Put the stale k + 1 wherever it could follow. */
+    struct made again;
+    f->count = 2;
+    struct vv_commit_facts parent;
+    struct vv_ref_move move = { .name = "main", .what = "commit", .expected = &parent.id };
+    assert_int_equal(journal->facts(f->place, &f->made[1].id, &parent), VARVE_OK);
+    assert_int_equal(model_commit(journal, f->place, &f->made[1].state, &parent, &next[0], "k", &move,
+                                  VARVE_DURABLE, &facts[0]),
+                     VARVE_OK);
+    assert_memory_equal(facts[0].id.bytes, f->made[2].id.bytes,
+                        32); /* the same session made the same commit */
+    const uint64_t end = facts[0].locator - VV_LOG_START + 4096;
+    vv_commit_facts_release(&parent);
+    vv_commit_facts_release(&facts[0]);
+    close_place(f);
+    assert_int_equal(vv_dir_unlink(&f->dir, "head"), VARVE_OK);
+    (void)again;
+    for (unsigned lies = 0; lies < 2; lies++) {
+        if (lies == 1) { /* one that even claims to lie there, with a header sum to match */
+            struct vv_record record;
+            assert_int_equal(vv_record_decode(phantom, k1 + VV_LOG_START, &record), VARVE_OK);
+            record.address = end + VV_LOG_START;
+            vv_record_encode(&record, phantom);
+        }
+        poke(f, name, end, phantom, sizeof phantom);
+        open_place(f);
+        assert_int_equal(f->damages, 0);
+        assert_int_equal(journal->last_number(f->place), 3);
+        assert_int_equal(journal->facts(f->place, &f->made[3].id, &facts[1]), VARVE_NOT_FOUND);
+        close_place(f);
+    }
+    open_place(f);
+}
+
+/* The planted bug: if the next opening laid down the same k without an OPEN record before it, the stale k + 1
+ * would join again. So the test above can fail. */
+static void without_an_open_record_the_phantom_would_join(void **state)
+{
+    struct fixture *f = *state;
+    const char *name = "log.0000000000001000";
+    struct vv_commit_facts parent;
+    struct vv_commit_facts facts[2];
+    const uint8_t zeros[4096] = { 0 };
+    uint8_t record[4096];
+
+    close_place(f);
+    f->limits = &vv_journal_limits;
+    open_place(f);
+    commit_line(f, 2);
+    assert_int_equal(journal->facts(f->place, &f->made[1].id, &parent), VARVE_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct model_state next = { .meta = 60 + i };
+        assert_int_equal(model_commit(journal, f->place, &f->made[1].state, &parent, &next, "k", NULL,
+                                      VARVE_BUFFERED, &facts[i]),
+                         VARVE_OK);
+    }
+    const uint64_t k = facts[0].locator - VV_LOG_START;
+    peek(f, name, k, record, sizeof record);
+    close_place(f);
+    assert_int_equal(vv_dir_unlink(&f->dir, "head"), VARVE_OK);
+    poke(f, name, k, zeros, sizeof zeros);
+    open_place(f);
+    assert_int_equal(journal->last_number(f->place), 2);
+    close_place(f);
+    poke(f, name, k, record, sizeof record);
+    open_place(f);
+    assert_int_equal(journal->last_number(f->place), 4);
+    vv_commit_facts_release(&parent);
+    vv_commit_facts_release(&facts[0]);
+    vv_commit_facts_release(&facts[1]);
+}
+
+/* BUFFERED commits are in the log at once; a killed process loses none of them. */
+static void buffered_commits_survive_a_killed_process(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_double d;
+    struct vv_commit_facts facts;
+    varve_commit_id ids[20];
+    struct model_state states[20];
+    struct model_state next = { .meta = 1 };
+    struct model_chance chance = { .state = 5 };
+    struct vv_layout_options options = options_of(f, false);
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    struct vv_commit_facts parent = { .locator = 0 };
+
+    close_place(f);
+    vv_double_init(&d, &vv_vfs_system);
+    options.vfs = &d.table;
+    assert_int_equal(vv_dir_open(&d.table, f->path, &dir), VARVE_OK);
+    assert_int_equal(vv_journal_open(&dir, &options, f->limits, &place), VARVE_OK);
+    for (size_t i = 0; i < 20; i++) {
+        const struct model_state before = next;
+        model_mutate(&next, &chance);
+        assert_int_equal(model_commit(journal, place, i == 0 ? NULL : &before, i == 0 ? NULL : &parent, &next,
+                                      "buffered", NULL, VARVE_BUFFERED, &facts),
+                         VARVE_OK);
+        ids[i] = facts.id;
+        states[i] = next;
+        vv_commit_facts_release(&parent);
+        parent = facts;
+    }
+    vv_commit_facts_release(&parent);
+    /* Killed: nothing that it does from here on reaches the disk. */
+    vv_double_arm(&d, VV_DOUBLE_STICK, 1, 5);
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    open_place(f);
+    assert_int_equal(f->damages, 0);
+    for (size_t i = 0; i < 20; i++)
+        assert_int_equal(model_compare(journal, f->place, &ids[i], &states[i]), VARVE_OK);
+}
+
+/* The record that a byte of the log belongs to. */
+struct owner {
+    uint64_t address;
+    unsigned kind; /* 0: none */
+};
+
+struct copy {
+    char names[16][32];
+    uint8_t *bytes[16];
+    size_t sizes[16];
+    size_t count;
+    struct fixture *f;
+};
+
+static int copy_file(void *context, const char *name)
+{
+    struct copy *copy = context;
+
+    if (strcmp(name, ".varve") == 0)
+        return 0;
+    assert_true(copy->count < 16);
+    snprintf(copy->names[copy->count], sizeof copy->names[0], "%s", name);
+    assert_int_equal(
+        vv_dir_read(&copy->f->dir, name, 1 << 24, &copy->bytes[copy->count], &copy->sizes[copy->count]),
+        VARVE_OK);
+    copy->count++;
+    return 0;
+}
+
+/* Commits whose records lie before the damage need nothing of it; but the commit of a checkpoint is read with it. */
+static void assert_older_ones_are_read(struct fixture *f, const struct owner *owner)
+{
+    struct vv_commit_facts facts;
+
+    if (owner->kind == 0)
+        return;
+    for (size_t i = 0; i < f->count; i++) {
+        if (journal->facts(f->place, &f->made[i].id, &facts) != VARVE_OK)
+            continue;
+        const uint64_t address = facts.locator;
+        vv_commit_facts_release(&facts);
+        if (address >= owner->address || (owner->kind == 4 && address + 8192 > owner->address))
+            continue;
+        if (model_compare(journal, f->place, &f->made[i].id, &f->made[i].state) != VARVE_OK)
+            fail_msg("damage at %llu took commit %zu at %llu with it: %s", (unsigned long long)owner->address,
+                     i, (unsigned long long)address, vv_words());
+    }
+}
+
+/* One byte of the log or of head was changed: does the store say so, and does it read whatever it still can? */
+static void assert_damage_is_told(struct fixture *f, const char *name, uint64_t offset, bool padding,
+                                  const struct owner *owner, size_t *refused)
+{
+    const varve_status rc = try_open(f, false);
+    size_t lost = 0;
+    uint64_t damage = 0;
+
+    assert_int_equal(rc, VARVE_OK);
+    const unsigned told = f->damages;
+    for (size_t i = 0; i < f->count; i++) {
+        const varve_status read = model_compare(journal, f->place, &f->made[i].id, &f->made[i].state);
+        if (read != VARVE_OK && read != VARVE_CORRUPT && read != VARVE_NOT_FOUND)
+            fail_msg("%s %llu: commit %zu: %s", name, (unsigned long long)offset, i, vv_words());
+        lost += read != VARVE_OK;
+    }
+    assert_older_ones_are_read(f, owner);
+    struct vv_layout_stat stat;
+    journal->stat(f->place, &stat);
+    if (stat.damaged) { /* nothing more is written to it */
+        const struct model_state more = { .meta = 999 };
+        struct made unused;
+        assert_int_equal(commit_as(f, SIZE_MAX, &more, NULL, &unused), VARVE_CORRUPT);
+        ++*refused;
+    }
+    assert_true(told == 0 || stat.damaged);
+    close_place(f);
+    /* What opening need not read, the check reads. */
+    const struct vv_layout_options options = options_of(f, true);
+    f->notes = f->warnings = f->damages = 0;
+    assert_int_equal(vv_journal_check(&f->dir, &options, 0, &damage), VARVE_OK);
+    assert_int_equal(damage, f->damages);
+    if (lost > 0 && damage == 0)
+        fail_msg("%s %llu: %zu commits lost, and the check finds nothing", name, (unsigned long long)offset,
+                 lost);
+    if (damage + f->warnings + f->notes == 0)
+        fail_msg("%s %llu: changed, and the check finds nothing", name, (unsigned long long)offset);
+    if (!padding && damage == 0 && strcmp(name, "head") != 0)
+        fail_msg("%s %llu: used bytes changed, and that is no damage", name, (unsigned long long)offset);
+}
+
+static struct owner owner_of(const struct copy *copy, size_t file, size_t offset)
+{
+    struct owner owner = { .kind = 0 };
+    uint64_t start = 0;
+    struct vv_record record;
+
+    if (!vv_segment_parse(copy->names[file], &start))
+        return owner;
+    for (size_t at = 0; at <= offset; at += 4096) {
+        if (vv_record_decode(copy->bytes[file] + at, start + at, &record) == VARVE_OK &&
+            record.address + record.size > start + offset)
+            owner = (struct owner){ .address = record.address, .kind = record.kind };
+    }
+    return owner;
+}
+
+static bool is_padding(const struct copy *copy, size_t file, size_t offset)
+{
+    return copy->bytes[file][offset] == 0;
+}
+
+/* Flip a byte of every file of a small store, one after the other: all used bytes near every record's start and
+ * every 7th of the rest. */
+static void every_damaged_byte_is_told_and_the_rest_is_read(void **state)
+{
+    struct fixture *f = *state;
+    struct copy copy = { .f = f };
+    size_t refused = 0;
+    size_t flips = 0;
+
+    commit_line(f, 8);
+    assert_int_equal(move_ref(f, "tag", SIZE_MAX, 3, false), VARVE_OK);
+    close_place(f);
+    assert_int_equal(vv_dir_each(&f->dir, copy_file, &copy), VARVE_OK);
+    for (size_t file = 0; file < copy.count; file++) {
+        for (size_t offset = 0; offset < copy.sizes[file]; offset += offset % 4096 < 700 ? 13 : 509) {
+            const uint8_t flipped = copy.bytes[file][offset] ^ 0x10;
+            poke(f, copy.names[file], offset, &flipped, 1);
+            const struct owner owner = owner_of(&copy, file, offset);
+            assert_damage_is_told(f, copy.names[file], offset, is_padding(&copy, file, offset), &owner,
+                                  &refused);
+            poke(f, copy.names[file], offset, &copy.bytes[file][offset], 1);
+            flips++;
+        }
+    }
+    print_message("%zu bytes flipped, %zu of them refused writing\n", flips, refused);
+    for (size_t file = 0; file < copy.count; file++)
+        vv_free(copy.bytes[file]);
+    open_place(f);
+    assert_int_equal(f->damages, 0);
+}
+
+/* Without head the whole log is read: a broken header in the middle is jumped over, commits on both sides of it
+ * open, and only those that need what lay there do not: until the next checkpoint of their line. */
+static void commits_behind_a_broken_header_open(void **state)
+{
+    struct fixture *f = *state;
+    struct copy copy = { .f = f };
+    struct vv_commit_facts facts;
+    uint64_t addresses[12];
+
+    commit_line(f, 12);
+    for (size_t i = 0; i < f->count; i++) {
+        assert_int_equal(journal->facts(f->place, &f->made[i].id, &facts), VARVE_OK);
+        addresses[i] = facts.locator;
+        vv_commit_facts_release(&facts);
+    }
+    close_place(f);
+    assert_int_equal(vv_dir_unlink(&f->dir, "head"), VARVE_OK);
+    assert_int_equal(vv_dir_each(&f->dir, copy_file, &copy), VARVE_OK);
+    for (size_t broken = 0; broken + 1 < f->count; broken++) {
+        size_t file = 0;
+        uint64_t start = 0;
+        while (!vv_segment_parse(copy.names[file], &start) || addresses[broken] < start ||
+               addresses[broken] >= start + copy.sizes[file])
+            file++;
+        const size_t offset = (size_t)(addresses[broken] - start) + 20;
+        const uint8_t flipped = copy.bytes[file][offset] ^ 1;
+        poke(f, copy.names[file], offset, &flipped, 1);
+        open_place(f);
+        assert_int_equal(f->damages, 1);
+        assert_non_null(strstr(f->words, copy.names[file]));
+        size_t lost = 0;
+        for (size_t i = 0; i < f->count; i++) {
+            const varve_status rc = model_compare(journal, f->place, &f->made[i].id, &f->made[i].state);
+            assert_true(rc == VARVE_OK || (i >= broken && i < broken + 8));
+            assert_true(rc == VARVE_OK || rc == VARVE_CORRUPT || rc == VARVE_NOT_FOUND);
+            lost += rc != VARVE_OK;
+        }
+        assert_in_range(lost, 1, 8);
+        assert_ref(f, "main", f->count - 1);
+        close_place(f);
+        poke(f, copy.names[file], offset, &copy.bytes[file][offset], 1);
+    }
+    for (size_t file = 0; file < copy.count; file++)
+        vv_free(copy.bytes[file]);
+    open_place(f);
+    assert_int_equal(f->damages, 0);
+}
+
+/* What `head` says was acknowledged and is not there is damage, even when nothing follows it. */
+static void a_lost_end_is_damage_when_head_knows_of_it(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_commit_facts facts;
+    char name[VV_SEGMENT_NAME];
+    uint64_t start = 0;
+    const uint8_t zeros[4096] = { 0 };
+    struct copy copy = { .f = f };
+
+    commit_line(f, 5);
+    assert_int_equal(journal->facts(f->place, &f->made[4].id, &facts), VARVE_OK);
+    close_place(f);
+    assert_int_equal(vv_dir_each(&f->dir, copy_file, &copy), VARVE_OK);
+    for (size_t file = 0; file < copy.count; file++) {
+        if (vv_segment_parse(copy.names[file], &start) && start <= facts.locator &&
+            facts.locator < start + copy.sizes[file]) {
+            snprintf(name, sizeof name, "%s", copy.names[file]);
+            poke(f, name, facts.locator - start, zeros, sizeof zeros);
+        }
+        vv_free(copy.bytes[file]);
+    }
+    vv_commit_facts_release(&facts);
+    open_place(f);
+    assert_int_equal(f->damages, 1);
+    assert_reads(f, 3);
+    close_place(f);
+    /* Nobody knows of it any more: then it was never there. */
+    assert_int_equal(vv_dir_unlink(&f->dir, "head"), VARVE_OK);
+    open_place(f);
+    assert_int_equal(f->damages, 0);
+    assert_int_equal(journal->last_number(f->place), 4);
+}
+
+static void a_log_that_is_gone_is_told(void **state)
+{
+    struct fixture *f = *state;
+
+    close_place(f);
+    assert_int_equal(vv_dir_unlink(&f->dir, "log.0000000000001000"), VARVE_OK);
+    assert_int_equal(try_open(f, false), VARVE_CORRUPT);
+    const struct vv_layout_options options = options_of(f, false);
+    assert_int_equal(vv_journal_create(&f->dir, &options, f->limits), VARVE_OK);
+    open_place(f);
+}
+
+/* After a sync that failed nothing is written; what was durable is read on. Reopened, all goes on. */
+static void a_failed_sync_poisons_until_reopened(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_double d;
+    struct vv_layout_options options = options_of(f, false);
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_layout_stat stat;
+    const struct model_state later = { .meta = 71 };
+    struct made unused;
+
+    close_place(f);
+    vv_double_init(&d, &vv_vfs_system);
+    options.vfs = &d.table;
+    assert_int_equal(vv_dir_open(&d.table, f->path, &dir), VARVE_OK);
+    assert_int_equal(vv_journal_open(&dir, &options, &vv_journal_limits, &f->place), VARVE_OK);
+    commit_line(f, 9);                       /* zeros were written ahead by now */
+    vv_double_arm(&d, VV_DOUBLE_FAIL, 2, 5); /* the sync behind the write */
+    assert_int_equal(commit_as(f, 8, &later, "main", &unused), VARVE_UNCERTAIN);
+    assert_int_equal(commit_as(f, 8, &later, "main", &unused), VARVE_UNCERTAIN);
+    assert_int_equal(move_ref(f, "x", SIZE_MAX, 0, false), VARVE_UNCERTAIN);
+    journal->stat(f->place, &stat);
+    assert_true(stat.poisoned);
+    assert_reads(f, 8);
+    assert_int_equal(d.count, 2); /* not one call more that changes anything */
+    close_place(f);
+    vv_dir_close(&dir);
+    open_place(f);
+    assert_reads(f, 8);
+}
+
+/* Let every allocation of a commit fail in turn: nothing was made, or all of it; and the store goes on. */
+static void a_commit_without_memory_is_no_commit(void **state)
+{
+    struct fixture *f = *state;
+    struct model_chance chance = { .state = 11 };
+    size_t failures = 0;
+
+    commit_line(f, 4);
+    for (unsigned nth = 1;; nth++) {
+        struct model_state next = f->made[f->count - 1].state;
+        model_mutate(&next, &chance);
+        next.meta = 1000 + nth;
+        const uint64_t before = journal->last_number(f->place);
+        vv_alloc_fail_at(nth);
+        const varve_status rc = commit(f, f->count - 1, &next, "main");
+        const bool failed = vv_alloc_disarm();
+        if (rc != VARVE_OK) {
+            assert_int_equal(rc, VARVE_MEMORY);
+            assert_int_equal(journal->last_number(f->place), before);
+            failures++;
+        }
+        assert_reads(f, f->count - 1);
+        assert_ref(f, "main", f->count - 1);
+        if (!failed || f->count == COMMITS)
+            break;
+    }
+    assert_true(failures > 20);
+    close_place(f);
+    open_place(f);
+    for (size_t i = 0; i < f->count; i++)
+        assert_reads(f, i);
+}
+
+/* The commit's own checkpoint, the ones it names, or none: every way to a state gives the same. */
+static void a_state_is_the_same_by_every_way(void **state)
+{
+    struct fixture *f = *state;
+    static const struct vv_journal_limits never = {
+        .log = { .segment = 32 << 10, .ahead = 8 << 10 },
+        .checkpoint_records = 1u << 30,
+        .checkpoint_bytes = UINT64_MAX,
+        .views = 1,
+        .frames = 1,
+    };
+
+    close_place(f);
+    f->limits = &never;
+    open_place(f);
+    commit_line(f, 10); /* none of them has a checkpoint */
+    close_place(f);
+    f->limits = &small;
+    open_place(f);
+    commit_line(f, 10); /* now they have */
+    for (size_t i = f->count; i-- > 0;)
+        assert_reads(f, i);
+    close_place(f);
+    open_place(f);
+    for (size_t i = f->count; i-- > 0;)
+        assert_reads(f, i);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_was_committed_is_read_from_any_commit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(shipped_sizes_work_as_small_ones, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_ref_moves_only_from_where_it_stands, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_ref_tells_its_moves_after_it_was_deleted_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_commit_that_is_there_already_is_that_commit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_root_leads_to_its_newest_commit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(looking_writes_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_commit_is_one_write_and_one_sync, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_phantom_commit_does_not_join_the_chain, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_an_open_record_the_phantom_would_join, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(buffered_commits_survive_a_killed_process, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(every_damaged_byte_is_told_and_the_rest_is_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(commits_behind_a_broken_header_open, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_end_is_damage_when_head_knows_of_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_log_that_is_gone_is_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_failed_sync_poisons_until_reopened, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_commit_without_memory_is_no_commit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_state_is_the_same_by_every_way, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@ struct checker {
     struct vv_place *place;
     const struct vv_record *record; /* that is being looked at */
     uint64_t records, commits;
+    uint64_t end; /* of the last record, or of what is told to be damaged behind it */
 };
 
 static void tell(struct checker *checker, varve_severity severity, const char *file, const uint8_t *commit,
@@ -166,6 +167,36 @@ out:
     return rc;
 }
 
+/* Space that no record takes up: behind the log's end, and at the end of a segment where one did not fit. */
+static varve_status check_unused(struct checker *checker, uint64_t from, uint64_t to)
+{
+    enum { PIECE = 1 << 16 };
+    varve_status rc = VARVE_OK;
+    uint8_t *piece = NULL;
+    char name[VV_SEGMENT_NAME];
+    size_t got = 0;
+
+    TRY(vv_alloc(&piece, PIECE, 1));
+    for (uint64_t at = from; at < to;) {
+        const size_t size = to - at < PIECE ? (size_t)(to - at) : PIECE;
+        TRY(vv_log_read_some(&checker->place->log, at, piece, size, &got));
+        for (size_t i = 0; i < got; i++) {
+            if (piece[i] == 0)
+                continue;
+            vv_log_file_name(&checker->place->log, at, name);
+            tell(checker, VARVE_WARNING, name, NULL, NULL,
+                 "space that no record takes up is not zero: debris of an append, or changed from outside");
+            goto out;
+        }
+        at += got;
+        if (got == 0 && !vv_log_segment_after(&checker->place->log, at, &at))
+            break;
+    }
+out:
+    vv_free(piece);
+    return rc;
+}
+
 static varve_status check_record(void *context, const struct vv_record *record, const uint8_t *facts)
 {
     varve_status rc = VARVE_OK;
@@ -174,12 +205,14 @@ static varve_status check_record(void *context, const struct vv_record *record, 
     varve_progress progress = { .what = "reading the log", .unit = "records" };
 
     checker->record = record;
+    TRY(check_unused(checker, checker->end, record->address));
+    checker->end = record->address + record->size;
     progress.done = ++checker->records;
     if (checker->options->progress != NULL &&
         checker->options->progress(checker->options->context, &progress) != 0)
-        return vv_fail(VARVE_CANCELLED, "the check was stopped");
+        TRY(vv_fail(VARVE_CANCELLED, "the check was stopped"));
     if (facts == NULL)
-        return VARVE_OK; /* told already */
+        goto out; /* told already */
     if (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_REFS) {
         rc = vv_record_facts_decode(record, facts, &decoded);
         vv_record_facts_release(&decoded);
@@ -206,6 +239,8 @@ static varve_status check_damage(void *context, uint64_t address, const struct v
     vv_log_file_name(&checker->place->log, address, name);
     snprintf(text, sizeof text, "damage at address %llu: %s", (unsigned long long)address, words);
     tell(checker, VARVE_DAMAGE, name, commit_of(record), NULL, text);
+    if (record == NULL)
+        checker->end = UINT64_MAX; /* how far it reaches shows with the next record */
     return VARVE_OK;
 }
 
@@ -222,38 +257,6 @@ static void check_debris(void *context, uint64_t address)
     tell(checker, VARVE_NOTE, name, NULL, NULL, text);
 }
 
-/* Bytes between the log's end and the ends of the files that are not where a header would be. */
-static varve_status check_unused(struct checker *checker, uint64_t end)
-{
-    enum { PIECE = 1 << 16 };
-    varve_status rc = VARVE_OK;
-    uint8_t *piece = NULL;
-    char name[VV_SEGMENT_NAME];
-    bool dirty = false;
-    size_t got = 0;
-
-    TRY(vv_alloc(&piece, PIECE, 1));
-    for (uint64_t at = end; !dirty;) {
-        TRY(vv_log_read_some(&checker->place->log, at, piece, PIECE, &got));
-        for (size_t i = 0; i < got && !dirty; i++)
-            dirty = piece[i] != 0;
-        if (dirty)
-            break;
-        at += got;
-        if (got == 0 && !vv_log_segment_after(&checker->place->log, at, &at))
-            break;
-    }
-    if (dirty) {
-        vv_log_file_name(&checker->place->log, end, name);
-        tell(
-            checker, VARVE_WARNING, name, NULL, NULL,
-            "space behind the log's end is not zero; it is debris of an append, or was changed from outside");
-    }
-out:
-    vv_free(piece);
-    return rc;
-}
-
 static varve_status check_log(struct checker *checker)
 {
     varve_status rc = VARVE_OK;
@@ -266,8 +269,9 @@ static varve_status check_log(struct checker *checker)
                                       .context = checker };
 
     vv_chain_start(&chain);
+    checker->end = chain.end;
     TRY(vv_log_scan(&checker->place->log, &chain, &scan));
-    TRY(check_unused(checker, chain.end));
+    TRY(check_unused(checker, chain.end, UINT64_MAX));
 out:
     return rc;
 }

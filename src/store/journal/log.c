@@ -702,17 +702,35 @@ out:
     return rc;
 }
 
+/* Where the record was that is missing behind the chain: there, unless only zeros are left in that segment's
+ * place for it and another segment follows. For words alone. */
+static varve_status missing_at(struct scanner *s, uint64_t end, uint64_t *address)
+{
+    static const uint8_t zeros[VV_RECORD_HEADER];
+    const uint8_t *bytes = NULL;
+    uint64_t start = 0;
+    const varve_status rc = look(s, end, VV_RECORD_HEADER, &bytes);
+
+    *address = end;
+    if (rc == VARVE_OK && (bytes == NULL || memcmp(bytes, zeros, sizeof zeros) == 0) &&
+        vv_log_segment_after(s->log, end, &start))
+        *address = start;
+    return rc;
+}
+
 /* Nothing joins at the end of the chain. Is that the end of the log? If not, `record` is where to go on. */
 static varve_status settle_end(struct scanner *s, struct vv_chain *chain, struct vv_record *record,
                                bool *goes_on)
 {
     varve_status rc = VARVE_OK;
     struct beyond beyond;
+    uint64_t address = 0;
 
     *goes_on = false;
     TRY(look_beyond(s, chain->end, chain->end, &beyond));
     if (beyond.proof || s->scan->acknowledged > chain->end) {
-        TRY(tell_damage(s, chain->end, NULL, "acknowledged records are missing or unreadable here"));
+        TRY(missing_at(s, chain->end, &address));
+        TRY(tell_damage(s, address, NULL, "acknowledged records are missing or unreadable here"));
         *goes_on = beyond.proof && beyond.found;
         *record = beyond.first;
     } else if (beyond.dirty && s->scan->debris != NULL) {
