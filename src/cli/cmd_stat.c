@@ -1,0 +1,49 @@
+/* cmd_stat.c - varve stat: what the store is and costs. */
+#include "cli/cli.h"
+
+#include <inttypes.h>
+
+static void print_text(struct cli *cli, const varve_store_info *info)
+{
+    char stored[24];
+
+    cli_size_text(info->bytes_stored, stored);
+    (void)fprintf(cli->out, "store        %s\nlayout       journal, format %u\n", cli->store_path,
+                  info->format);
+    (void)fprintf(cli->out, "commits      %" PRIu64 "\nrefs         %" PRIu64 "\n", info->commits,
+                  info->refs);
+    (void)fprintf(cli->out, "stored       %s\ndurability   %s\n", stored,
+                  info->durability == VARVE_BUFFERED ? "buffered" : "durable");
+    cli_size_text(info->journal_bytes, stored);
+    (void)fprintf(cli->out, "journal      %s\n", stored);
+}
+
+int cmd_stat(struct cli *cli, int argc, char **argv)
+{
+    const struct cli_option options[] = { { .name = NULL } };
+    varve_store_info info = VARVE_INIT(varve_store_info);
+    varve_error error;
+    int code = EXIT_DONE;
+
+    if (!cli_options(cli, &argc, argv, options, "", "Sizes and counts of the store.", 0, 0, &code))
+        return code;
+    code = cli_open_store(cli, true);
+    if (code != EXIT_DONE)
+        return code;
+    if (varve_store_stat(cli->store, &info, &error) != VARVE_OK)
+        return cli_fail(cli, &error, NULL);
+    if (!cli->json) {
+        print_text(cli, &info);
+        return EXIT_DONE;
+    }
+    cli_set(cli, "layout", json_string("journal"));
+    cli_set(cli, "format", json_integer(info.format));
+    cli_set(cli, "commits", json_integer((json_int_t)info.commits));
+    cli_set(cli, "refs", json_integer((json_int_t)info.refs));
+    cli_set(cli, "durability", json_string(info.durability == VARVE_BUFFERED ? "buffered" : "durable"));
+    cli_set(cli, "bytes_stored", json_integer((json_int_t)info.bytes_stored));
+    cli_set(cli, "bytes_reclaimable", json_integer((json_int_t)info.bytes_reclaimable));
+    cli_set(cli, "journal_bytes", json_integer((json_int_t)info.journal_bytes));
+    cli_set(cli, "writer", info.writer_pid == 0 ? json_null() : json_integer((json_int_t)info.writer_pid));
+    return EXIT_DONE;
+}

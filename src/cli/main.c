@@ -1,0 +1,190 @@
+/* main.c - varve: the command table, global options, and programs called varve-WORD. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct command {
+    const char *group, *name, *line;
+    cli_command_fn run;
+} commands[] = {
+    { "make and fill", "init", "make a store", cmd_init },
+    { NULL, "deploy", "deploy a WebAssembly module", cmd_deploy },
+    { NULL, "call", "call a function; one durable commit", cmd_call },
+    { NULL, "query", "call a function on any commit, and undo it", cmd_query },
+    { NULL, "run", "run a script of many steps in one session", cmd_run },
+    { NULL, "poke", "write bytes into memory", cmd_poke },
+    { NULL, "image", "make a plain image", cmd_image },
+    { NULL, "meta", "list, get or set named values", cmd_meta },
+    { NULL, "remove", "take a module out of the state", cmd_remove },
+    { "look", "ls", "list modules and images", cmd_ls },
+    { NULL, "log", "list commits, or a ref's moves", cmd_log },
+    { NULL, "show", "show one commit", cmd_show },
+    { NULL, "diff", "compare two commits", cmd_diff },
+    { NULL, "peek", "show memory", cmd_peek },
+    { NULL, "inspect", "read a module without deploying it", cmd_inspect },
+    { NULL, "stat", "sizes, counts and times of the store", cmd_stat },
+    { "steer history", "restore", "move the branch to a commit", cmd_restore },
+    { NULL, "branch", "list, make or delete branches", cmd_branch },
+    { NULL, "tag", "list, make or delete tags", cmd_tag },
+    { "keep and prove", "fsck", "read everything, report what is wrong", cmd_fsck },
+    { NULL, "prove", "prove what a commit holds at one page", cmd_prove },
+    { NULL, "verify", "check a proof; needs no store", cmd_verify },
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+static void print_help(void)
+{
+    printf("usage: varve [--store DIR] [--json] [--quiet] [--verbose] [--color WHEN] VERB [OPTION]... "
+           "[ARG]...\n\n"
+           "Programs whose memory is the database: every step is one durable commit.\n");
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (commands[i].group != NULL)
+            printf("\n%s\n", commands[i].group);
+        printf("  %-9s %s\n", commands[i].name, commands[i].line);
+    }
+    printf("\nprograms\n  %-9s %s\n  %-9s %s\n", "sql", "SQLite, unmodified, its whole heap durable", "js",
+           "QuickJS, likewise");
+    printf(
+        "\n`varve VERB --help` says more. A revision is HEAD, main~2, v1, r12, a commit id's first digits,\n"
+        "root:HEX, main@{1} or main@{-10m}.\n");
+}
+
+/* Global options stand anywhere before "--". What is left keeps its order. */
+static int take_globals(struct cli *cli, int *argc, char **argv)
+{
+    const char *color = "auto";
+    int left = 1;
+
+    for (int i = 1; i < *argc; i++) {
+        const char *word = argv[i], *value = NULL;
+        if (strcmp(word, "--") == 0) {
+            while (i < *argc)
+                argv[left++] = argv[i++];
+            break;
+        }
+        if (strcmp(word, "--json") == 0)
+            cli->json = true;
+        else if (strcmp(word, "-q") == 0 || strcmp(word, "--quiet") == 0)
+            cli->quiet = true;
+        else if (strcmp(word, "-v") == 0 || strcmp(word, "--verbose") == 0)
+            cli->verbose = true;
+        else if (strncmp(word, "--store=", 8) == 0)
+            cli->store_option = word + 8;
+        else if (strncmp(word, "--color=", 8) == 0)
+            color = word + 8;
+        else if (strcmp(word, "-s") == 0 || strcmp(word, "--store") == 0 || strcmp(word, "--color") == 0) {
+            if (i + 1 >= *argc)
+                return cli_usage(cli, "option %s needs a value", word);
+            value = argv[++i];
+            if (word[2] == 'c')
+                color = value;
+            else
+                cli->store_option = value;
+        } else
+            argv[left++] = argv[i];
+    }
+    argv[left] = NULL;
+    *argc = left;
+    if (strcmp(color, "auto") != 0 && strcmp(color, "always") != 0 && strcmp(color, "never") != 0)
+        return cli_usage(cli, "--color %s: auto, always or never", color);
+    const char *no_color = getenv("NO_COLOR");
+    cli->color = strcmp(color, "never") != 0 && (no_color == NULL || no_color[0] == '\0');
+    return EXIT_DONE;
+}
+
+/* Where this program lies; its libexec directory is found from there. */
+static bool own_directory(char path[PATH_MAX])
+{
+    const ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+    if (length <= 0)
+        return false;
+    path[length] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash == NULL)
+        return false;
+    *slash = '\0';
+    return true;
+}
+
+static int run_program(struct cli *cli, const char *word, char **argv)
+{
+    char here[PATH_MAX], path[PATH_MAX + 64];
+    char **args = NULL;
+    int count = 0;
+
+    while (argv[count] != NULL)
+        count++;
+    args = calloc((size_t)count + 8, sizeof *args);
+    if (args == NULL)
+        return cli_error(cli, VARVE_MEMORY, "out of memory");
+    if (cli->store_option != NULL)
+        (void)setenv("VARVE_STORE", cli->store_option, 1);
+    int used = 1;
+    if (cli->json)
+        args[used++] = (char *)"--json";
+    if (cli->quiet)
+        args[used++] = (char *)"--quiet";
+    for (int i = 1; i < count; i++)
+        args[used++] = argv[i];
+    if (strchr(word, '/') == NULL && own_directory(here)) {
+        static const char *const places[] = { "%s/varve-%s", "%s/../libexec/varve/varve-%s" };
+        for (size_t i = 0; i < 2; i++) {
+            (void)snprintf(path, sizeof path, i == 0 ? places[0] : places[1], here, word);
+            args[0] = path;
+            (void)execv(path, args);
+        }
+    }
+    (void)snprintf(path, sizeof path, "varve-%s", word);
+    args[0] = path;
+    if (strchr(word, '/') == NULL)
+        (void)execvp(path, args);
+    free(args);
+    return cli_usage(cli, "unknown verb %s: see `varve --help`", word);
+}
+
+int main(int argc, char **argv)
+{
+    struct cli cli = { .program = "varve", .out = stdout };
+    int code = take_globals(&cli, &argc, argv);
+
+    if (code != EXIT_DONE)
+        return code;
+    if (argc < 2) {
+        print_help();
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help();
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        uint32_t features = 0;
+        printf("varve %s%s\n", varve_version(&features),
+               features & VARVE_HAS_VM ? "" : " (store only, no VM)");
+        return EXIT_DONE;
+    }
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is an errno, not a death */
+    cli_catch_interrupts();
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            char verb[64];
+            (void)snprintf(verb, sizeof verb, "varve %s", commands[i].name);
+            cli.verb = verb;
+            code = commands[i].run(&cli, argc - 1, argv + 1);
+            if (code == EXIT_DONE)
+                cli_flush(&cli);
+            cli_close(&cli);
+            if (fflush(stdout) != 0 && code == EXIT_DONE)
+                code = cli_error(&cli, VARVE_IO, "standard output: %s", strerror(errno));
+            return code;
+        }
+    if (argv[1][0] == '-')
+        return cli_usage(&cli, "unknown option %s before the verb: see `varve --help`", argv[1]);
+    return run_program(&cli, argv[1], argv + 1);
+}
