@@ -1,0 +1,18 @@
+;; counter: an i32 in memory, for the command's tests and the examples.
+(module
+  (memory (export "memory") 1)
+  (func (export "inc") (result i32)
+    (i32.store (i32.const 1024) (i32.add (i32.load (i32.const 1024)) (i32.const 1)))
+    (i32.load (i32.const 1024)))
+  (func (export "get") (result i32)
+    (i32.load (i32.const 1024)))
+  (func (export "add") (param i32) (result i32)
+    (i32.store (i32.const 1024) (i32.add (i32.load (i32.const 1024)) (local.get 0)))
+    (i32.load (i32.const 1024)))
+  (func (export "boom")
+    (i32.store (i32.const 1024) (i32.const 4711))
+    unreachable)
+  (func (export "spin")
+    (loop (br 0)))
+  (func (export "grow") (param i32) (result i32)
+    (memory.grow (local.get 0))))
