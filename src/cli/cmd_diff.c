@@ -41,16 +41,11 @@ static void end_module(struct cli *cli, struct diff_view *view)
     view->open = false;
 }
 
-/* The name in the newer state, else in the older: both are looked up by sessions of their own. */
-static void name_of(struct cli *cli, varve_session *older, const varve_module_id *id, char name[65])
+static void name_of(const varve_change *change, char name[65])
 {
-    varve_module_info info = VARVE_INIT(varve_module_info);
-
-    varve_hex_format(id->bytes, name);
-    if ((varve_session_module(cli->session, id, &info, NULL) == VARVE_OK ||
-         varve_session_module(older, id, &info, NULL) == VARVE_OK) &&
-        info.name[0] != '\0')
-        (void)snprintf(name, 65, "%.64s", info.name);
+    varve_hex_format(change->module.bytes, name);
+    if (change->name[0] != '\0')
+        (void)snprintf(name, 65, "%.64s", change->name);
 }
 
 static void print_hex_row(FILE *out, char sign, uint64_t address, const uint8_t *data)
@@ -98,8 +93,7 @@ static void print_json(struct cli *cli, const struct diff_view *view, const varv
     cli_line(cli, object);
 }
 
-static void take_change(struct cli *cli, varve_session *older, struct diff_view *view,
-                        const varve_change *change)
+static void take_change(struct cli *cli, struct diff_view *view, const varve_change *change)
 {
     view->any = true;
     if (change->kind == VARVE_CHANGE_META) {
@@ -116,7 +110,7 @@ static void take_change(struct cli *cli, varve_session *older, struct diff_view 
         view->module = change->module;
         view->page_count = view->byte_count = 0;
         view->notes[0] = '\0';
-        name_of(cli, older, &change->module, view->name);
+        name_of(change, view->name);
     }
     if (cli->json) {
         print_json(cli, view, change);
@@ -134,25 +128,11 @@ static void take_change(struct cli *cli, varve_session *older, struct diff_view 
     }
 }
 
-/* A session that only names modules of the older side. */
-static int begin_older(struct cli *cli, const varve_commit *from, varve_session **older)
-{
-    varve_session_options options = VARVE_INIT(varve_session_options);
-    varve_error error;
-
-    options.flags = VARVE_SESSION_READ_ONLY;
-    options.base = from;
-    if (varve_session_begin(cli->store, &options, older, &error) != VARVE_OK)
-        return cli_fail(cli, &error, NULL);
-    return EXIT_DONE;
-}
-
 int cmd_diff(struct cli *cli, int argc, char **argv)
 {
     struct diff_view view = { .any = false };
     bool exit_code = false;
     varve_commit *from = NULL, *to = NULL;
-    varve_session *older = NULL;
     varve_diff *diff = NULL;
     const varve_change *change = NULL;
     varve_module_info module;
@@ -175,8 +155,6 @@ int cmd_diff(struct cli *cli, int argc, char **argv)
         code = cli_commit_open(cli, argv[1], &from);
     if (code == EXIT_DONE)
         code = cli_commit_open(cli, cli->at, &to);
-    if (code == EXIT_DONE)
-        code = begin_older(cli, from, &older);
     if (code == EXIT_DONE && argc > 3)
         code = cli_module(cli, argv[3], &module);
     if (code == EXIT_DONE && varve_diff_open(cli->store, from, to, &diff, &error) != VARVE_OK)
@@ -189,14 +167,13 @@ int cmd_diff(struct cli *cli, int argc, char **argv)
             code = cli_fail(cli, &error, NULL);
         else if (argc <= 3 || (change->kind != VARVE_CHANGE_META &&
                                memcmp(&module.id, &change->module, sizeof module.id) == 0))
-            take_change(cli, older, &view, change);
+            take_change(cli, &view, change);
     }
     if (code == EXIT_DONE) {
         end_module(cli, &view);
         code = exit_code && view.any ? EXIT_FAILED : EXIT_DONE;
     }
     varve_diff_close(diff);
-    varve_session_abort(older);
     varve_commit_close(to);
     varve_commit_close(from);
     return code;

@@ -6,25 +6,24 @@
 
 struct tally {
     varve_module_id id;
+    char name[128];
     uint64_t pages, bytes;
     bool any;
 };
 
 static void print_tally(struct cli *cli, const struct tally *tally, json_t *changed)
 {
-    varve_module_info module = VARVE_INIT(varve_module_info);
     char hex[65];
 
     varve_hex_format(tally->id.bytes, hex);
-    const bool named =
-        varve_session_module(cli->session, &tally->id, &module, NULL) == VARVE_OK && module.name[0];
     if (cli->json)
-        (void)json_array_append_new(
-            changed, json_pack("{s:s, s:s, s:I, s:I}", "module", hex, "name", named ? module.name : "",
-                               "pages", (json_int_t)tally->pages, "bytes", (json_int_t)tally->bytes));
+        (void)json_array_append_new(changed, json_pack("{s:s, s:s, s:I, s:I}", "module", hex, "name",
+                                                       tally->name, "pages", (json_int_t)tally->pages,
+                                                       "bytes", (json_int_t)tally->bytes));
     else
         (void)fprintf(cli->out, "%-8s  %s  %" PRIu64 " page%s, %" PRIu64 " bytes\n", "changed",
-                      named ? module.name : hex, tally->pages, tally->pages == 1 ? "" : "s", tally->bytes);
+                      tally->name[0] ? tally->name : hex, tally->pages, tally->pages == 1 ? "" : "s",
+                      tally->bytes);
 }
 
 static uint64_t bytes_that_differ(const varve_change *change)
@@ -66,6 +65,7 @@ static int show_changed(struct cli *cli, const varve_commit *commit, json_t *cha
         }
         tally.any = true;
         tally.id = change->module;
+        (void)snprintf(tally.name, sizeof tally.name, "%s", change->name);
         if (change->kind == VARVE_CHANGE_PAGE) {
             tally.pages++;
             tally.bytes += bytes_that_differ(change);

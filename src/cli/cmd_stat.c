@@ -42,7 +42,6 @@ int cmd_stat(struct cli *cli, int argc, char **argv)
     cli_set(cli, "refs", json_integer((json_int_t)info.refs));
     cli_set(cli, "durability", json_string(info.durability == VARVE_BUFFERED ? "buffered" : "durable"));
     cli_set(cli, "bytes_stored", json_integer((json_int_t)info.bytes_stored));
-    cli_set(cli, "bytes_reclaimable", json_integer((json_int_t)info.bytes_reclaimable));
     cli_set(cli, "journal_bytes", json_integer((json_int_t)info.journal_bytes));
     cli_set(cli, "writer", info.writer_pid == 0 ? json_null() : json_integer((json_int_t)info.writer_pid));
     return EXIT_DONE;
