@@ -19,7 +19,7 @@ enum { BUCKETS = 4096, SIZE = 16 << 20 };
 
 struct entry {
     struct entry *next;
-    char key[24], value[24];
+    char key[32], value[32];
 };
 struct table { /* at the start of the image */
     struct entry *buckets[BUCKETS];
@@ -66,7 +66,7 @@ static int put(struct table *table, const char *key, const char *value)
 static void fill(struct table *table, long count)
 {
     for (long i = 0; i < count; i++) {
-        char key[24], value[24];
+        char key[32], value[32];
         (void)snprintf(key, sizeof key, "key%ld", i);
         (void)snprintf(value, sizeof value, "value%ld", i);
         if (put(table, key, value) != 0)

@@ -42,8 +42,11 @@ static int make_ref(struct cli *cli, const char *name, const char *revision)
     varve_error error;
     int code = cli_commit_open(cli, revision, &commit);
 
-    if (code == EXIT_DONE && varve_ref_set(cli->store, name, commit, NULL, 0, &error) != VARVE_OK)
+    if (code == EXIT_DONE && varve_ref_set(cli->store, name, commit, NULL, 0, &error) != VARVE_OK) {
+        if (error.status == VARVE_CONFLICT)
+            error.status = VARVE_EXISTS; /* the name is taken: trying again would not help */
         code = cli_fail(cli, &error, NULL);
+    }
     if (code == EXIT_DONE && cli->json) {
         cli_set(cli, "name", json_string(name));
         cli_set(cli, "commit", cli_json_commit(cli, varve_commit_get(commit)));

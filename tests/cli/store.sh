@@ -8,8 +8,8 @@ exits 'unknown option' 2 varve log --frobnicate
 exits 'a file is no store' 1 varve --store /etc/passwd log
 varve init s >/dev/null
 cd s
-printf 'hello, memory' >greeting
-exits 'an image from a file' 0 varve image text 64k greeting
+printf 'hello, memory' >../greeting
+exits 'an image from a file' 0 varve image text 64k ../greeting
 is 'read back' 'hello, memory' varve peek text 0 --type str
 exits 'poke' 0 varve poke text 7 s:world!
 is 'changed' 'hello, world!' varve peek text --type str
@@ -53,17 +53,17 @@ is 'by prefix, lower case' "$id" sh -c "varve show $(printf '%.8s' "$id" | tr A-
 root=$(varve show HEAD --json | jq -r .root)
 is 'by root' "$root" sh -c "varve show root:$(printf '%.8s' "$root") --json | jq -r .root"
 
-exits 'prove' 0 varve prove text 0 -o page.proof
-exits 'verify' 0 varve verify page.proof --root "$root"
-exits 'against another root' 1 varve verify page.proof --root "$(printf '%064d' 1)"
+exits 'prove' 0 varve prove text 0 -o ../page.proof
+exits 'verify' 0 varve verify ../page.proof --root "$root"
+exits 'against another root' 1 varve verify ../page.proof --root "$(printf '%064d' 1)"
 absent=$(printf '%064d' 5)
-exits 'prove absence' 0 varve prove "$absent" 0 -o none.proof
-is 'is proved' false sh -c "varve verify none.proof --root $root --json | jq -r .present"
+exits 'prove absence' 0 varve prove "$absent" 0 -o ../none.proof
+is 'is proved' false sh -c "varve verify ../none.proof --root $root --json | jq -r .present"
 
 exits 'dry run' 0 varve poke text 0 s:zzz --dry-run
 is 'changed nothing' 'hello, world!' varve peek text --type str
 is 'run: an answer can be kept' 'text is hello, world!' sh -c 'printf "x = peek text --type str\necho text is \$x\n" | varve run -'
-exits 'run: savepoints' 0 sh -c 'printf "savepoint a\npoke text 0 s:AAA\npeek text --type str\nrollback a\nexpect \"AAAlo, world!\"\npeek text --type str\nexpect \"hello, world!\"\nfails NOT_FOUND remove nothing\n" | varve run -'
+exits 'run: savepoints' 0 sh -c 'printf "savepoint a\npoke text 0 s:AAA\npeek text --type str\nexpect \"AAAlo, world!\"\nrollback a\npeek text --type str\nexpect \"hello, world!\"\nfails NOT_FOUND remove nothing\n" | varve run -'
 exits 'run: a wrong expectation' 1 sh -c 'printf "echo a\nexpect b\n" | varve run -'
 exits 'run: commit in the middle, then kill' 137 sh -c 'printf "poke text 0 s:J\ncommit one\npoke text 0 s:K\nkill\n" | varve run -'
 is 'run: the commit stayed, the rest never was' 'Jello, world!' varve peek text --type str
@@ -71,12 +71,12 @@ exits 'remove' 0 varve remove text
 exits 'removed' 1 varve peek text
 is 'the past keeps it' 'Jello, world!' varve peek text --type str --at HEAD~1
 
-mkfifo hold
-(sh -c 'cat hold' | varve run - >/dev/null 2>&1) &
+mkfifo ../hold
+(sh -c 'cat ../hold' | varve run - >/dev/null 2>&1) &
 holder=$!
-exec 3>hold
+exec 3>../hold
 n=0
-until varve meta k s:v 2>busy.txt | grep -q x || grep -q 'writer' busy.txt || [ $n -gt 50 ]; do
+until varve meta k s:v 2>../busy.txt | grep -q x || grep -q 'writer' ../busy.txt || [ $n -gt 50 ]; do
     n=$((n + 1))
     sleep 0.1
 done
