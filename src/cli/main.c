@@ -165,8 +165,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0) {
         uint32_t features = 0;
-        printf("varve %s%s\n", varve_version(&features),
-               features & VARVE_HAS_VM ? "" : " (store only, no VM)");
+        const char *version = varve_version(&features);
+        printf("varve %s%s\n", version, features & VARVE_HAS_VM ? "" : " (store only, no VM)");
         return EXIT_DONE;
     }
     (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is an errno, not a death */

@@ -72,11 +72,12 @@ exits 'removed' 1 varve peek text
 is 'the past keeps it' 'Jello, world!' varve peek text --type str --at HEAD~1
 
 mkfifo ../hold
-(sh -c 'cat ../hold' | varve run - >/dev/null 2>&1) &
+(varve run - <../hold >../holder.txt 2>&1) &
 holder=$!
 exec 3>../hold
+echo 'echo ready' >&3
 n=0
-until varve meta k s:v 2>../busy.txt | grep -q x || grep -q 'writer' ../busy.txt || [ $n -gt 50 ]; do
+until grep -q ready ../holder.txt || [ $n -gt 100 ]; do
     n=$((n + 1))
     sleep 0.1
 done
