@@ -116,6 +116,8 @@ if [ -n "${VARVE_TEST_MODULES:-}" ]; then
 
     begin lua
     step deploy "$VARVE_TEST_MODULES/lua.wasm" lua --missing trap
+    step call lua emscripten_stack_init # what the JavaScript around such a module does first
+    step call lua __wasm_call_ctors
     value call lua luaL_newstate
     state=$answer
     step call lua luaL_openlibs "$state"
