@@ -27,8 +27,8 @@ title() {
 try() {
     printf '%s$ %s%s\n' "$blue" "$1" "$plain"
     code=0
-    { sh -c "$1" 2>talk; } || code=$?
-    sed "s/^/$dim/; s/\$/$plain/" talk
+    { sh -c "$1" 2>"$folder/talk"; } || code=$?
+    sed "s/^/$dim/; s/\$/$plain/" "$folder/talk"
     if [ "$code" != "${2:-0}" ]; then
         echo "demo: expected exit code ${2:-0}, got $code" >&2
         exit 1
@@ -75,11 +75,13 @@ expect "varve js --at what-if 'n'" 43
 title 'SQL: unmodified SQLite, one commit per step'
 try 'varve sql --new'
 try "varve sql 'create table account(id integer primary key, owner text, balance integer)'"
-seq 1000 | sed "s/.*/insert into account(owner, balance) values('user&', & * 10);/" >rows.sql
-try 'varve sql -f rows.sql -m "1000 rows"'
+seq 1000 | sed "s/.*/insert into account(owner, balance) values('user&', & * 10);/" >../rows.sql
+try 'varve sql -f ../rows.sql -m "1000 rows"'
+try 'varve show'
 try "varve sql 'update account set balance = balance + 1 where id <= 5'"
-try "varve sql 'update account set balance = 0' & sleep 0.05; kill -9 \$!; wait \$! || true"
-try "varve sql 'select sum(balance) from account'"
+endless="(with recursive n(x) as (values(1) union all select x + 1 from n) select count(*) from n)"
+try "varve sql 'update account set balance = $endless' & sleep 0.5; kill -9 \$!; wait \$! || true"
+try "varve sql 'select sum(balance) from account'               # the killed update never happened"
 try "varve sql --at HEAD~1 'select sum(balance) from account'   # before the update"
 try 'varve branch audit HEAD~1'
 try "varve sql -b audit 'delete from account where id > 10'"
@@ -87,6 +89,8 @@ try "varve sql -b audit 'select count(*) from account'"
 try 'varve branch -d audit'
 try "varve sql 'select count(*) from account'"
 expect "varve sql 'select count(*) from account'" 1000
+expect "varve sql 'select sum(balance) from account'" 5005005
+expect "varve sql --at HEAD~1 'select sum(balance) from account'" 5005000
 
 title 'What happened'
 try 'varve log -n 6'
