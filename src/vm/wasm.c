@@ -750,6 +750,8 @@ static varve_status read_memory_type(struct parse *p, struct vv_wasm_memory *mem
     if (!memory->custom_page &&
         (memory->range.min > most || (memory->range.has_max && memory->range.max > most)))
         return invalid(p, "a memory larger than its addresses reach");
+    if (memory->range.min == MEMORY64_PAGES) /* valid, but its size in bytes fits no number */
+        return over_limit(memory->range.min, "WASM pages of memory", MEMORY64_PAGES - 1);
 out:
     return rc;
 }

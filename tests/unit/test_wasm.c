@@ -313,6 +313,11 @@ static void every_limit_is_named_when_it_is_met(void **state)
                    count == 3 ? VARVE_OK : VARVE_REFUSED, cases[i].words);
         }
     }
+    /* A 64-bit memory of 2^48 pages: 2^64 bytes, which is no size. One page fewer is for the engine to judge.
+     * */
+    expect(sections_guest(5, "\1\4\x80\x80\x80\x80\x80\x80\x40", 9), NULL, VARVE_REFUSED,
+           "WASM pages of memory");
+    expect(sections_guest(5, "\1\4\xff\xff\xff\xff\xff\xff\x3f", 9), NULL, VARVE_OK, "");
     for (uint32_t count = 3; count <= 4; count++) {
         const varve_status wanted = count == 3 ? VARVE_OK : VARVE_REFUSED;
         struct vv_bytes type = VV_BYTES_NONE;
