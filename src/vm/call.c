@@ -147,20 +147,19 @@ varve_status vv_run_inner(struct varve_guest *guest, const struct vv_function *f
         return vv_run(guest, function, slots, count);
     const struct vv_record_mark mark = vv_record_mark(&guests->record);
     TRY(vv_session_savepoint(session, &depth));
-    rc = vv_session_enter(session, guest->working);
-    if (rc == VARVE_OK)
-        rc = vv_run(guest, function, slots, count);
-    if (rc == VARVE_OK) {
-        TRY(vv_session_release(session, depth));
-        return VARVE_OK;
+    varve_status done = vv_session_enter(session, guest->working);
+    if (done == VARVE_OK)
+        done = vv_run(guest, function, slots, count);
+    if (done != VARVE_OK) {
+        (void)snprintf(words, sizeof words, "%s", vv_words());
+        vv_record_revert(&guests->record, mark);
+        TRY(vv_session_rollback(session, depth));
     }
-    (void)snprintf(words, sizeof words, "%s", vv_words());
-    vv_record_revert(&guests->record, mark);
-    TRY(vv_session_rollback(session, depth));
     TRY(vv_session_release(session, depth));
     if (guest->stale && vv_guest_restore_running(guest) != VARVE_OK)
         guests->doomed = true;
-    rc = vv_fail(rc, "%s", words);
+    if (done != VARVE_OK)
+        rc = vv_fail(done, "%s", words);
 out:
     return rc;
 }

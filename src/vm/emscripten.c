@@ -302,7 +302,7 @@ static varve_status invoke(void *context, struct vv_instance *instance, union vv
     varve_guest *guest = vv_guest_of(instance);
     const struct vv_plan_import *import = context;
     const struct vv_signature *type = &import->signature;
-    union vv_slot values[VV_CALL_VALUES_MAX], sp[2] = { { .bits = { 0 } }, { .bits = { 0 } } };
+    union vv_slot values[VV_HOST_VALUES_MAX], sp[2] = { { .bits = { 0 } }, { .bits = { 0 } } };
     struct vv_function function;
     const size_t takes = type->param_count - 1;
     const size_t count = takes > type->result_count ? takes : type->result_count;
@@ -427,7 +427,7 @@ varve_status vv_emscripten_answer(const struct vv_plan_import *import, struct vv
         return VARVE_OK;
     }
     if (begins(&import->name, "invoke_") && import->signature.numbers && import->signature.param_count >= 1 &&
-        import->signature.params[0] == VARVE_I32 && import->signature.param_count <= VV_CALL_VALUES_MAX &&
+        import->signature.params[0] == VARVE_I32 && import->signature.param_count <= VV_HOST_VALUES_MAX &&
         import->signature.result_count <= 1) {
         answer_with(answer, invoke, import);
         return VARVE_OK;

@@ -123,11 +123,14 @@ static varve_status call_back(varve_guest *guest, const char *name, const struct
                               varve_value *results, size_t result_count, uint32_t flags)
 {
     varve_status rc = VARVE_OK;
-    union vv_slot slots[VV_CALL_VALUES_MAX];
+    union vv_slot slots[VV_HOST_VALUES_MAX];
     size_t count = 0;
 
     if ((flags & ~(uint32_t)VARVE_CALL_UNGUARDED) != 0)
         return vv_fail(VARVE_MISUSE, "a call back takes no flag but VARVE_CALL_UNGUARDED");
+    if (signature->param_count > VV_HOST_VALUES_MAX || signature->result_count > VV_HOST_VALUES_MAX)
+        return vv_fail(VARVE_LIMIT, "%.80s: at most %d values can be passed in a call back", name,
+                       VV_HOST_VALUES_MAX);
     TRY(vv_slots_of(name, signature, args, arg_count, result_count, slots, &count));
     TRY(vv_run_inner(guest, function, slots, count, (flags & VARVE_CALL_UNGUARDED) == 0));
     vv_values_of(signature, slots, results);
@@ -155,10 +158,10 @@ varve_status varve_guest_call_table(varve_guest *guest, uint32_t index, const va
 {
     varve_status rc = VARVE_OK;
     struct vv_function function;
-    varve_type params[VV_CALL_VALUES_MAX], types[VV_CALL_VALUES_MAX];
+    varve_type params[VV_HOST_VALUES_MAX], types[VV_HOST_VALUES_MAX];
 
-    if (arg_count > VV_CALL_VALUES_MAX || result_count > VV_CALL_VALUES_MAX)
-        return vv_fail(VARVE_LIMIT, "at most %d values can be passed", VV_CALL_VALUES_MAX);
+    if (arg_count > VV_HOST_VALUES_MAX || result_count > VV_HOST_VALUES_MAX)
+        return vv_fail(VARVE_LIMIT, "at most %d values can be passed", VV_HOST_VALUES_MAX);
     for (size_t i = 0; i < arg_count; i++)
         params[i] = args[i].type;
     /* What the caller expects is said by the types that it left in the results. */

@@ -8,7 +8,7 @@ static varve_status call_defined(void *context, struct vv_instance *instance, un
     varve_status rc = VARVE_OK;
     const struct vv_defined *defined = context;
     varve_guest *guest = vv_guest_of(instance);
-    varve_value args[VV_CALL_VALUES_MAX], results[VV_CALL_VALUES_MAX];
+    varve_value args[VV_HOST_VALUES_MAX], results[VV_HOST_VALUES_MAX];
     const struct vv_signature takes = { .results = defined->params, .result_count = defined->param_count };
 
     if (defined->gas > 0)

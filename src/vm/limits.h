@@ -8,9 +8,10 @@
 #include "base/error.h"
 
 enum {
-    VV_CALL_VALUES_MAX = 64,         /* arguments, or results, of a call from outside or to outside */
-    VV_MESSAGE_MAX = 400,            /* bytes of a guest's last words that are kept */
-    VV_TOPIC_MAX = 255,              /* bytes of an event's topic */
+    VV_CALL_VALUES_MAX = 64, /* arguments, or results, of a call from outside */
+    VV_HOST_VALUES_MAX = 16, /* of a host function, and of its calls back: they nest on the guest's stack */
+    VV_MESSAGE_MAX = 400,    /* bytes of a guest's last words that are kept */
+    VV_TOPIC_MAX = 255,      /* bytes of an event's topic */
     VV_OUTPUT_MAX = 16 * 1024 * 1024 /* bytes that one call may print */
 };
 

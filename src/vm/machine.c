@@ -90,8 +90,8 @@ static bool read_type(const char *word, size_t size, varve_type *type)
     return false;
 }
 
-varve_status vv_signature_parse(const char *text, varve_type params[VV_CALL_VALUES_MAX],
-                                uint32_t *param_count, varve_type results[VV_CALL_VALUES_MAX],
+varve_status vv_signature_parse(const char *text, varve_type params[VV_HOST_VALUES_MAX],
+                                uint32_t *param_count, varve_type results[VV_HOST_VALUES_MAX],
                                 uint32_t *result_count)
 {
     bool after_arrow = false;
@@ -112,9 +112,9 @@ varve_status vv_signature_parse(const char *text, varve_type params[VV_CALL_VALU
                            (int)(size > 20 ? 20 : size), p);
         } else {
             uint32_t *count = after_arrow ? result_count : param_count;
-            if (*count == VV_CALL_VALUES_MAX)
+            if (*count == VV_HOST_VALUES_MAX)
                 return vv_fail(VARVE_MISUSE, "signature \"%.100s...\": more than %d values", text,
-                               VV_CALL_VALUES_MAX);
+                               VV_HOST_VALUES_MAX);
             (after_arrow ? results : params)[(*count)++] = type;
         }
         p += size;

@@ -9,7 +9,7 @@
 /* A function that the embedder registered; its texts are copies. */
 struct vv_defined {
     char *module, *name;
-    varve_type params[VV_CALL_VALUES_MAX], results[VV_CALL_VALUES_MAX];
+    varve_type params[VV_HOST_VALUES_MAX], results[VV_HOST_VALUES_MAX];
     uint32_t param_count, result_count;
     varve_host_fn call;
     void *context;
@@ -35,9 +35,9 @@ varve_status vv_machine_define(varve_vm *vm, const varve_host_function *function
 const struct vv_defined *vv_machine_find(const varve_vm *vm, const struct vv_text *module,
                                          const struct vv_text *name); /* NULL: none */
 
-/* Read "i32 i64 -> f32": at most VV_CALL_VALUES_MAX on each side. MISUSE, saying what is wrong. */
-varve_status vv_signature_parse(const char *text, varve_type params[VV_CALL_VALUES_MAX],
-                                uint32_t *param_count, varve_type results[VV_CALL_VALUES_MAX],
+/* Read "i32 i64 -> f32": at most VV_HOST_VALUES_MAX on each side. MISUSE, saying what is wrong. */
+varve_status vv_signature_parse(const char *text, varve_type params[VV_HOST_VALUES_MAX],
+                                uint32_t *param_count, varve_type results[VV_HOST_VALUES_MAX],
                                 uint32_t *result_count);
 
 #endif

@@ -348,7 +348,7 @@ const struct vv_builtin *vv_builtin_find(const struct vv_builtin *list, size_t c
 
 varve_status vv_builtin_check(const struct vv_builtin *builtin, const struct vv_plan_import *import)
 {
-    varve_type params[VV_CALL_VALUES_MAX], results[VV_CALL_VALUES_MAX];
+    varve_type params[VV_HOST_VALUES_MAX], results[VV_HOST_VALUES_MAX];
     const struct vv_signature *given = &import->signature;
     uint32_t param_count = 0, result_count = 0;
     char text[100];

@@ -126,7 +126,7 @@ static void no_gas_undoes_the_call(void **state)
     assert_words(w, "gas");
     w->gas = 5000;
     fails_and_leaves_nothing(w, VARVE_OUT_OF_GAS, "recurse", "", 0, 0, 0);
-    w->gas = 30;
+    w->gas = 12;
     assert_status(w, world_call(w, "zoo", "mess", NULL, "i32 i32 i32", 256, 7, 0), VARVE_OUT_OF_GAS);
     w->gas = 0;
     assert_int_equal(world_i32(w, "zoo", "size", 0), 1);
