@@ -1253,20 +1253,51 @@ static void compact(struct vv_image *image)
     image->arena = fresh;
 }
 
+enum { FEW_PAGES = 8 }; /* asked for one by one: a microsecond each, and some for each MiB of an image */
+
+/* What was written since the commit looked: its base is what the commit has, not the copy just made. `count` pages
+ * were copied, the first of them in `pages`. An exposed image scans at its next look anyway: here just those few
+ * pages count, and the marks of others stay. */
+static varve_status drop_late(struct vv_image *image, const uint64_t pages[FEW_PAGES], size_t count)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t end = page_count(image);
+    const bool few = image->exposed && count <= FEW_PAGES;
+
+    for (size_t i = 0; i < count && few && !image->lost; i++) {
+        if (vv_dirty_take(image->tracker, page_bytes(image, pages[i]), VV_PAGE_SIZE, &image->found) !=
+            VARVE_OK)
+            image->lost = true;
+        else if (image->found.count > 0)
+            add_written(image, pages[i]);
+    }
+    if (!few || image->lost)
+        TRY(find_written(image, TAKE_ALL));
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++)
+        drop_base(image, page);
+out:
+    return rc;
+}
+
 varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void *context,
                              uint64_t shadow_budget)
 {
     varve_status rc = VARVE_OK;
     const uint64_t end = page_count(image), room = image->copies ? UINT64_MAX : shadow_budget / VV_PAGE_SIZE;
-    uint64_t fresh = 0;
+    uint64_t fresh = 0, first[FEW_PAGES];
+    size_t count = 0;
 
     VV_ASSERT(image->level_count == 0);
     VV_ASSERT(read_base != NULL);
     TRY(finish(image));
     if (image->copies)
         TRY(find_written(image, TAKE_ALL));
-    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++)
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++) {
         fresh += image->pages[page].base == NULL;
+        if (count < FEW_PAGES)
+            first[count] = page;
+        count++;
+    }
     if (image->based + fresh > room) { /* what just changed is likelier to change again */
         for (uint64_t page = 0; (page = next_in(image, page, BASED)) < end; page++)
             if (!page_in(image, page, WRITTEN | CHANGED))
@@ -1287,11 +1318,8 @@ varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void 
     image->base_size = image->size;
     image->read_base = read_base;
     image->context = context;
-    if (!image->copies) { /* what was written since the commit looked: its base is what the commit has */
-        TRY(find_written(image, TAKE_ALL));
-        for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++)
-            drop_base(image, page);
-    }
+    if (!image->copies)
+        TRY(drop_late(image, first, count));
     compact(image);
     remember_faults(image);
 out:

@@ -713,10 +713,12 @@ static void what_is_written_after_the_look_is_in_the_next_commit(void **state)
     (void)state;
     if (!tracker_on(VV_DIRTY_ARMED, &tracker))
         return;
-    for (int how = 0; how < 3; how++) {
+    for (int how = 0; how < 4; how++) {
         struct model *model = model_new(tracker, 20, 6);
         if (how > 0)
             vv_image_enter(model->image);
+        if (how == 3) /* only the pages of the change list are looked at again */
+            vv_image_expose(model->image);
         if (how == 2) { /* page 3 is hot, and nothing faults until the look */
             for (uint32_t depth = 1; depth < 4; depth++) {
                 put_byte(model, 3, (uint8_t)depth);
