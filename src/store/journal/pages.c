@@ -33,6 +33,7 @@ void vv_pages_release(struct vv_pages *pages)
     for (size_t i = 0; i < pages->count; i++)
         drop(pages->entries[i]);
     vv_free(pages->entries);
+    vv_codec_release(&pages->codec);
     pthread_mutex_destroy(&pages->mutex);
     *pages = (struct vv_pages){ .log = NULL };
 }
@@ -94,10 +95,32 @@ static varve_status within_frame(struct vv_pages *pages, uint64_t address, varve
     return vv_fail_within(rc, "%s: page frame at address %llu", name, (unsigned long long)address);
 }
 
+/* The codec, or an empty one while another thread has it. */
+static struct vv_codec borrow_codec(struct vv_pages *pages)
+{
+    pthread_mutex_lock(&pages->mutex);
+    const struct vv_codec codec = pages->codec;
+    pages->codec = VV_CODEC_NONE;
+    pthread_mutex_unlock(&pages->mutex);
+    return codec;
+}
+
+static void return_codec(struct vv_pages *pages, struct vv_codec *codec)
+{
+    struct vv_codec spare;
+
+    pthread_mutex_lock(&pages->mutex);
+    spare = pages->codec;
+    pages->codec = *codec;
+    pthread_mutex_unlock(&pages->mutex);
+    vv_codec_release(&spare);
+}
+
 /* Most frames are small: one read brings the whole. */
 static varve_status read_frame(struct vv_pages *pages, uint64_t address, struct vv_frame *frame)
 {
     varve_status rc = VARVE_OK;
+    struct vv_codec codec = VV_CODEC_NONE;
     uint8_t head[4096];
     uint8_t *bytes = head;
     size_t got = 0;
@@ -112,7 +135,10 @@ static varve_status read_frame(struct vv_pages *pages, uint64_t address, struct 
         TRY(vv_alloc(&bytes, size, 1)); /* vv_frame_size bounds it */
         TRY(vv_log_read(pages->log, address, bytes, size));
     }
-    TRY(within_frame(pages, address, vv_frame_open(bytes, size, frame)));
+    codec = borrow_codec(pages);
+    rc = vv_frame_open_with(&codec, bytes, size, frame);
+    return_codec(pages, &codec);
+    TRY(within_frame(pages, address, rc));
 out:
     if (bytes != head)
         vv_free(bytes);

@@ -12,7 +12,8 @@ struct vv_pages {
     pthread_mutex_t mutex; /* guards all below */
     struct vv_pages_entry **entries;
     size_t count, capacity;
-    uint64_t clock; /* rises with every use */
+    uint64_t clock;        /* rises with every use */
+    struct vv_codec codec; /* lent to whoever opens a frame; empty meanwhile */
 };
 
 varve_status vv_pages_init(struct vv_pages *pages, struct vv_log *log, size_t capacity);

@@ -392,6 +392,7 @@ static varve_status put_frames(struct vv_pending *pending)
 {
     varve_status rc = VARVE_OK;
     struct vv_frame_page pages[VV_FRAME_PAGES];
+    struct vv_codec codec = VV_CODEC_NONE; /* one for all frames of the commit */
 
     pending->frame_count = (pending->fresh_count + VV_FRAME_PAGES - 1) / VV_FRAME_PAGES;
     TRY(vv_alloc(&pending->frames, pending->frame_count, sizeof *pending->frames));
@@ -408,10 +409,11 @@ static varve_status put_frames(struct vv_pending *pending)
                                                .base_locator = runs ? page->change->base_locator : 0 };
         }
         pending->frames[frame] = pending->pages.size;
-        TRY(vv_frame_encode(pages, count, &pending->pages));
+        TRY(vv_frame_encode_with(&codec, pages, count, &pending->pages));
         vv_bytes_varint(&pending->directory, pending->pages.size - pending->frames[frame]);
     }
 out:
+    vv_codec_release(&codec);
     return rc;
 }
 
