@@ -136,14 +136,15 @@ varve_status vv_module_encode(struct vv_module *module, uint64_t top_address, st
 static varve_status decode_fields(struct vv_reader *reader, struct vv_module *module)
 {
     varve_status rc = VARVE_OK;
+    size_t name_size = 0;
     size_t size = 0;
 
     vv_reader_copy(reader, module->id.bytes, 32);
     module->kind = (varve_kind)vv_reader_u8(reader);
     const uint8_t flags = vv_reader_u8(reader);
-    const uint8_t *name = vv_reader_blob(reader, VV_NAME_MAX, &size);
+    const uint8_t *name = vv_reader_blob(reader, VV_NAME_MAX, &name_size);
     if (name != NULL)
-        memcpy(module->name, name, size);
+        memcpy(module->name, name, name_size);
     if (flags & ENTRY_CODE)
         vv_reader_copy(reader, module->code, VV_HASH_SIZE);
     if (flags & ENTRY_OWNER)
@@ -158,7 +159,8 @@ static varve_status decode_fields(struct vv_reader *reader, struct vv_module *mo
     if (instance != NULL && size > 0)
         TRY(vv_memdup(&module->instance, instance, size));
     module->instance_size = instance == NULL ? 0 : size;
-    if (reader->bad || (flags & ~ENTRY_FLAGS) != 0 || strlen(module->name) > VV_NAME_MAX)
+    const bool cut_name = name != NULL && strlen(module->name) != name_size;
+    if (reader->bad || (flags & ~ENTRY_FLAGS) != 0 || module->kind > VARVE_KIND_CONTRACT || cut_name)
         rc = vv_fail(VARVE_CORRUPT, "a module's entry does not decode");
 out:
     return rc;

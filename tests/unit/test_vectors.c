@@ -13,6 +13,9 @@
 
 #include "page/delta.h"
 #include "page/proof.h"
+#include "store/journal/head.h"
+#include "store/record.h"
+#include "store/state.h"
 
 /* ---- The vectors ------------------------------------------------------------------------------ */
 
@@ -251,12 +254,82 @@ static void frame_vectors(void)
     vv_bytes_release(&bytes);
 }
 
+static void record_vectors(void)
+{
+    struct vv_record record = { .kind = VV_RECORD_COMMIT,
+                                .address = 8192,
+                                .sequence = 2,
+                                .number = 1,
+                                .synced = 8192,
+                                .parent = 0,
+                                .checkpoint = 4096,
+                                .line_records = 1,
+                                .line_bytes = 4096,
+                                .facts_size = 3,
+                                .directory_size = 5,
+                                .pages_size = 7,
+                                .time_ns = 1000 };
+    static const uint8_t ones[7] = { 1, 1, 1, 1, 1, 1, 1 };
+    uint8_t header[VV_RECORD_HEADER], slot[VV_HEAD_USED];
+    const struct vv_head head = { .generation = 3, .checkpoint = 4096, .acknowledged = 12288 };
+
+    record.size = vv_record_padded(&record);
+    memset(record.epoch, 0xe0, sizeof record.epoch);
+    memset(record.previous, 0xb0, sizeof record.previous);
+    memset(record.id, 0x1d, sizeof record.id);
+    memset(record.root, 0xaa, sizeof record.root);
+    vv_record_sum(ones, 3, record.facts_sum);
+    vv_record_sum(ones, 5, record.directory_sum);
+    vv_record_sum(ones, 7, record.pages_sum);
+    vv_record_encode(&record, header);
+    add("record-header", header, sizeof header);
+    vv_head_encode(&head, slot);
+    add("head-slot", slot, sizeof slot);
+}
+
+static void facts_vectors(void)
+{
+    struct vv_record_move move = { .name = { (const uint8_t *)"main", 4 },
+                                   .what = { (const uint8_t *)"commit", 6 },
+                                   .previous = 4096,
+                                   .moves = 2 };
+    struct vv_record_facts facts = { .modules = 1,
+                                     .modules_changed = 1,
+                                     .pages_changed = 2,
+                                     .message = { (const uint8_t *)"first", 5 },
+                                     .branch = { (const uint8_t *)"main", 4 },
+                                     .engine = { (const uint8_t *)"", 0 },
+                                     .moves = &move,
+                                     .move_count = 1 };
+    struct vv_bytes bytes = VV_BYTES_NONE;
+    struct vv_module *module = NULL;
+    uint8_t id[32];
+
+    memset(id, 0x1d, sizeof id);
+    memset(facts.parent, 0x99, sizeof facts.parent);
+    memcpy(move.from, facts.parent, sizeof move.from);
+    memcpy(move.to, id, sizeof move.to);
+    assert_int_equal(vv_record_facts_encode(VV_RECORD_COMMIT, &facts, id, &bytes), VARVE_OK);
+    add("record-facts", bytes.data, bytes.size);
+    vv_bytes_clear(&bytes);
+    assert_int_equal(vv_module_new(&module), VARVE_OK);
+    vv_name_id("counter", module->id.bytes);
+    memcpy(module->name, "counter", 8);
+    assert_int_equal(vv_pagetree_resize(&module->memory, 2), VARVE_OK);
+    assert_int_equal(vv_module_encode(module, 0, &bytes), VARVE_OK);
+    add("entry", bytes.data, bytes.size);
+    vv_module_drop(module);
+    vv_bytes_release(&bytes);
+}
+
 static void make_vectors(void)
 {
     hash_vectors();
     memory_vectors();
     state_vectors();
     frame_vectors();
+    record_vectors();
+    facts_vectors();
 }
 
 /* ---- The document ----------------------------------------------------------------------------- */

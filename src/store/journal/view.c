@@ -389,7 +389,8 @@ out:
 struct path {
     struct vv_record *records; /* newest first */
     size_t count, capacity;
-    uint64_t bad_checkpoint; /* could not be read: it is passed by */
+    uint64_t below;          /* checkpoints from here on are damaged: they are passed by */
+    uint64_t started_at;     /* the checkpoint that was taken; 0: none */
     uint64_t checkpoint, of; /* the one that records name, and the commit that it is of */
 };
 
@@ -414,8 +415,10 @@ static varve_status try_checkpoint(struct vv_views *views, struct path *path, ui
     const varve_status rc = vv_views_open_checkpoint(views, address, &record, state);
 
     *started = rc == VARVE_OK;
+    if (rc == VARVE_OK)
+        path->started_at = address;
     if (rc == VARVE_CORRUPT) {
-        path->bad_checkpoint = address;
+        path->below = address;
         return VARVE_OK;
     }
     return rc;
@@ -428,13 +431,13 @@ static varve_status names_parents_checkpoint(struct vv_views *views, struct path
     struct vv_record checkpoint;
 
     *yes = false;
-    if (record->checkpoint == 0 || record->checkpoint == path->bad_checkpoint)
+    if (record->checkpoint == 0 || record->checkpoint >= path->below)
         return VARVE_OK;
     if (path->checkpoint != record->checkpoint) {
         const varve_status rc =
             vv_log_record(views->log, record->checkpoint, VV_RECORD_CHECKPOINT, &checkpoint);
         if (rc == VARVE_CORRUPT) {
-            path->bad_checkpoint = record->checkpoint;
+            path->below = record->checkpoint;
             return VARVE_OK;
         }
         if (rc != VARVE_OK)
@@ -462,7 +465,7 @@ static varve_status find_start(struct vv_views *views, uint64_t address, struct 
                 break;
         }
         const uint64_t own = vv_views_checkpoint(views, at);
-        if (own != 0) {
+        if (own != 0 && own < path->below) {
             TRY(try_checkpoint(views, path, own, state, &started));
             if (started && at != address)
                 break;
@@ -487,26 +490,41 @@ out:
     return rc;
 }
 
-static varve_status build(struct vv_views *views, uint64_t address, struct vv_state *state)
+static varve_status build_on(struct vv_views *views, uint64_t address, struct path *path,
+                             struct vv_state *state)
 {
     varve_status rc = VARVE_OK;
-    struct path path = { .records = NULL };
     struct vv_state made = { .fresh = NULL };
     struct builder builder = { .views = views, .state = &made };
 
     vv_table_init(&builder.works, sizeof(varve_module_id));
-    TRY(find_start(views, address, &path, &made));
-    for (size_t i = path.count; i-- > 0;) {
-        if (path.records[i].directory_size > 0)
-            TRY(apply_record(&builder, &path.records[i]));
+    TRY(find_start(views, address, path, &made));
+    for (size_t i = path->count; i-- > 0;) {
+        if (path->records[i].directory_size > 0)
+            TRY(apply_record(&builder, &path->records[i]));
     }
-    TRY(finish(&builder, &path.records[0]));
+    TRY(finish(&builder, &path->records[0]));
     *state = made;
     made = (struct vv_state){ .fresh = NULL };
 out:
     if (made.fresh != NULL)
         vv_state_release(&made);
     release_builder(&builder);
+    return rc;
+}
+
+/* A checkpoint is worth no more than a shorter way: when it leads to damage, a longer one may not. */
+static varve_status build(struct vv_views *views, uint64_t address, struct vv_state *state)
+{
+    struct path path = { .below = UINT64_MAX };
+    varve_status rc = build_on(views, address, &path, state);
+
+    while (rc == VARVE_CORRUPT && path.started_at != 0) { /* each time below the one that failed */
+        path.below = path.started_at;
+        path.started_at = 0;
+        path.count = 0;
+        rc = build_on(views, address, &path, state);
+    }
     vv_free(path.records);
     return rc;
 }
