@@ -391,6 +391,18 @@ static varve_status skip_field(struct parse *p)
     return whole_so_far(p);
 }
 
+/* Types in groups and subtypes belong to garbage collection, without any of its instructions: an engine without a
+ * collector may accept them all the same, and abort the process in an indirect call to one. */
+static void note_type_form(struct parse *p, const char *form)
+{
+    struct vv_wasm_place *const place = &p->module->features[VV_WASM_GC];
+
+    if (place->instruction == NULL)
+        *place = (struct vv_wasm_place){ .instruction = form,
+                                         .function = VV_WASM_NONE,
+                                         .offset = p->reader.offset };
+}
+
 static varve_status read_type(struct parse *p, bool in_group)
 {
     struct vv_wasm *const m = p->module;
@@ -403,6 +415,7 @@ static varve_status read_type(struct parse *p, bool in_group)
         return over_limit((uint64_t)m->type_count + 1, "types", p->limits.types);
     if (peek(&p->reader) == 0x50 || peek(&p->reader) == 0x4f) { /* a subtype, open or final */
         type.plain = false;
+        note_type_form(p, "a subtype");
         (void)read_u8(&p->reader);
         TRY(read_count(p, "supertypes", 1, &count));
         for (; count > 0; count--)
@@ -416,11 +429,13 @@ static varve_status read_type(struct parse *p, bool in_group)
         TRY(read_type_values(p, "results of a function", &type.result_count));
         break;
     case VV_WASM_STRUCT_TYPE:
+        note_type_form(p, "a struct type");
         TRY(read_count(p, "fields of a struct", 10000, &count));
         for (; count > 0; count--)
             TRY(skip_field(p));
         break;
     case VV_WASM_ARRAY_TYPE:
+        note_type_form(p, "an array type");
         TRY(skip_field(p));
         break;
     case VV_WASM_CONT_TYPE:
@@ -461,6 +476,7 @@ static varve_status read_type_section(struct parse *p)
         uint32_t count = 1;
         const bool in_group = peek(&p->reader) == 0x4e;
         if (in_group) {
+            note_type_form(p, "a group of types");
             (void)read_u8(&p->reader);
             TRY(read_count(p, "types", p->limits.types, &count));
         }

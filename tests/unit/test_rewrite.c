@@ -331,6 +331,30 @@ static void what_cannot_be_resumed_is_refused_with_its_place(void **state)
 }
 
 /* A rewritten module is one that exports reserved names. */
+/* The engine without its collector accepts subtypes of functions, and aborts the process when one is called. */
+static void subtypes_and_groups_of_types_are_refused(void **state)
+{
+    static const uint8_t subtype[] = "\0asm\1\0\0\0\1\6\1\x50\0\x60\0\0";
+    static const uint8_t group[] = "\0asm\1\0\0\0\1\6\1\x4e\1\x60\0\0";
+    static const struct {
+        const uint8_t *bytes;
+        const char *words;
+    } cases[] = { { subtype, "offset 0xb: a subtype is not supported (garbage collection)" },
+                  { group, "offset 0xb: a group of types is not supported (garbage collection)" } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct vv_wasm module = read_well(cases[i].bytes, sizeof subtype - 1);
+        struct vv_plan plan;
+        assert_int_equal(vv_rewrite(&module, NULL, &plan), VARVE_REFUSED);
+        assert_words(vv_words(), cases[i].words);
+        const struct vv_rewrite_options all = { .features = ~0u };
+        assert_int_equal(vv_rewrite(&module, &all, &plan), VARVE_OK);
+        vv_plan_release(&plan);
+        vv_wasm_release(&module);
+    }
+}
+
 static void a_rewritten_module_is_not_rewritten_again(void **state)
 {
     struct fixture f;
@@ -494,6 +518,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(values_of_imports_are_written_in),
         cmocka_unit_test(imports_and_exports_are_told),
         cmocka_unit_test(what_cannot_be_resumed_is_refused_with_its_place),
+        cmocka_unit_test(subtypes_and_groups_of_types_are_refused),
         cmocka_unit_test(a_rewritten_module_is_not_rewritten_again),
         cmocka_unit_test(refusals_are_listed_one_by_one),
         cmocka_unit_test(the_same_bytes_come_out_each_time),
