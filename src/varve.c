@@ -15,48 +15,7 @@
 #include "store/session.h"
 #include "door.h"
 
-enum { OPTIONS_MAX = 4096 }; /* bytes of an options struct: none from any future comes near */
-
-/* ---- What every function does ----------------------------------------------------------------- */
-
-static varve_status deliver(varve_error *error, varve_status rc)
-{
-    return rc == VARVE_END ? rc : vv_error_deliver(error, rc);
-}
-
-static varve_status need(const void *pointer, const char *what)
-{
-    return pointer != NULL ? VARVE_OK : vv_fail(VARVE_MISUSE, "%s is NULL", what);
-}
-
-static varve_status check_flags(uint64_t flags, uint64_t known, const char *what)
-{
-    if ((flags & ~known) == 0)
-        return VARVE_OK;
-    return vv_fail(VARVE_MISUSE, "%s has flags that this library does not know: 0x%llx", what,
-                   (unsigned long long)(flags & ~known));
-}
-
-/* Copy the caller's options, of whatever age, into ours of `size` bytes, which are zero; NULL leaves them so. Every
- * such struct begins with its size. */
-static varve_status take_options(void *ours, size_t size, const void *theirs, const char *what)
-{
-    size_t given = 0;
-
-    memcpy(ours, &size, sizeof size);
-    if (theirs == NULL)
-        return VARVE_OK;
-    memcpy(&given, theirs, sizeof given);
-    if (given < sizeof given || given > OPTIONS_MAX)
-        return vv_fail(VARVE_MISUSE, "%s: its size is %zu: set it with VARVE_INIT", what, given);
-    for (size_t i = size; i < given; i++)
-        if (((const uint8_t *)theirs)[i] != 0)
-            return vv_fail(VARVE_MISUSE, "%s has fields that this library does not know: it is too old",
-                           what);
-    memcpy(ours, theirs, given < size ? given : size);
-    memcpy(ours, &size, sizeof size);
-    return VARVE_OK;
-}
+/* ---- Structs that are filled in ----------------------------------------------------------------- */
 
 static varve_status check_told(const void *theirs, const char *what)
 {
@@ -140,11 +99,11 @@ varve_status varve_store_open(const char *path, const varve_store_options *given
     varve_store_options options = { 0 };
     varve_status rc = VARVE_OK;
 
-    TRY(need(store, "store"));
+    TRY(vv_door_need(store, "store"));
     *store = NULL;
-    TRY(need(path, "path"));
-    TRY(take_options(&options, sizeof options, given, "varve_store_options"));
-    TRY(check_flags(options.flags, VARVE_STORE_CREATE | VARVE_STORE_READ_ONLY, "varve_store_options"));
+    TRY(vv_door_need(path, "path"));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_store_options"));
+    TRY(vv_door_flags(options.flags, VARVE_STORE_CREATE | VARVE_STORE_READ_ONLY, "varve_store_options"));
     if (options.flags == (VARVE_STORE_CREATE | VARVE_STORE_READ_ONLY))
         rc = vv_fail(VARVE_MISUSE, "a store cannot be made to be read only: CREATE with READ_ONLY");
     else if (options.layout > VARVE_LAYOUT_JOURNAL || options.durability > VARVE_BUFFERED)
@@ -152,7 +111,7 @@ varve_status varve_store_open(const char *path, const varve_store_options *given
     else
         rc = vv_store_open(&vv_vfs_system, path, &options, store);
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 void varve_store_close(varve_store *store)
@@ -165,23 +124,23 @@ varve_status varve_store_stat(varve_store *store, varve_store_info *info, varve_
     varve_store_info told = { .size = sizeof told };
     varve_status rc = VARVE_OK;
 
-    TRY(need(store, "store"));
+    TRY(vv_door_need(store, "store"));
     TRY(check_told(info, "varve_store_info"));
     vv_store_stat(store, &told);
     give_told(info, &told, sizeof told);
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 varve_status varve_store_persist(varve_store *store, varve_error *error)
 {
     varve_status rc = VARVE_OK;
 
-    TRY(need(store, "store"));
+    TRY(vv_door_need(store, "store"));
     TRY(vv_store_writable(store));
     TRY(store->layout->persist(store->place));
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 varve_status varve_store_check(const char *path, const varve_check_options *given, uint64_t *damage,
@@ -191,14 +150,14 @@ varve_status varve_store_check(const char *path, const varve_check_options *give
     uint64_t found = 0;
     varve_status rc = VARVE_OK;
 
-    TRY(need(path, "path"));
-    TRY(need(damage, "damage"));
-    TRY(take_options(&options, sizeof options, given, "varve_check_options"));
-    TRY(check_flags(options.flags, VARVE_CHECK_QUICK, "varve_check_options"));
+    TRY(vv_door_need(path, "path"));
+    TRY(vv_door_need(damage, "damage"));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_check_options"));
+    TRY(vv_door_flags(options.flags, VARVE_CHECK_QUICK, "varve_check_options"));
     TRY(vv_store_check(&vv_vfs_system, path, &options, &found));
     *damage = found;
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 /* ---- 3. Commits, history, refs ---------------------------------------------------------------- */
@@ -209,13 +168,13 @@ varve_status varve_commit_open(varve_store *store, const char *revision, varve_c
     varve_commit_id id;
     varve_status rc = VARVE_OK;
 
-    TRY(need(commit, "commit"));
+    TRY(vv_door_need(commit, "commit"));
     *commit = NULL;
-    TRY(need(store, "store"));
+    TRY(vv_door_need(store, "store"));
     TRY(vv_revision_id(store, revision, &id));
     TRY(vv_commit_open_id(store, &id, commit));
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 const varve_commit_info *varve_commit_get(const varve_commit *commit)
@@ -234,24 +193,24 @@ varve_status varve_log_open(varve_store *store, const varve_log_options *given, 
     varve_log_options options = { 0 };
     varve_status rc = VARVE_OK;
 
-    TRY(need(log, "log"));
+    TRY(vv_door_need(log, "log"));
     *log = NULL;
-    TRY(need(store, "store"));
-    TRY(take_options(&options, sizeof options, given, "varve_log_options"));
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_log_options"));
     TRY(vv_history_open(store, &options, log));
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 varve_status varve_log_next(varve_log *log, const varve_commit_info **info, varve_error *error)
 {
     varve_status rc = VARVE_OK;
 
-    TRY(need(log, "log"));
-    TRY(need(info, "info"));
+    TRY(vv_door_need(log, "log"));
+    TRY(vv_door_need(info, "info"));
     TRY(vv_history_next(log, info));
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 void varve_log_close(varve_log *log)
@@ -299,13 +258,13 @@ varve_status varve_ref_set(varve_store *store, const char *name, const varve_com
     struct vv_ref_move move;
     varve_status rc = VARVE_OK;
 
-    TRY(need(store, "store"));
-    TRY(need(name, "name"));
-    TRY(check_flags(flags, VARVE_REF_FORCE, "varve_ref_set"));
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_door_need(name, "name"));
+    TRY(vv_door_flags(flags, VARVE_REF_FORCE, "varve_ref_set"));
     TRY(plan_ref(store, name, commit, expected, flags, &move));
     TRY(store->layout->move_refs(store->place, &move, 1, vv_clock_now_ns()));
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 varve_status varve_ref_next(varve_store *store, const char *after, varve_ref *ref, varve_error *error)
@@ -314,7 +273,7 @@ varve_status varve_ref_next(varve_store *store, const char *after, varve_ref *re
     varve_ref told = { .size = sizeof told };
     varve_status rc = VARVE_OK;
 
-    TRY(need(store, "store"));
+    TRY(vv_door_need(store, "store"));
     TRY(check_told(ref, "varve_ref"));
     TRY(store->layout->ref_next(store->place, after, &facts));
     memcpy(told.name, facts.name, sizeof told.name);
@@ -322,7 +281,7 @@ varve_status varve_ref_next(varve_store *store, const char *after, varve_ref *re
     told.moves = facts.moves;
     give_told(ref, &told, sizeof told);
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 /* ---- 4. Sessions and images ------------------------------------------------------------------- */
@@ -333,11 +292,12 @@ varve_status varve_session_begin(varve_store *store, const varve_session_options
     varve_session_options options = { 0 };
     varve_status rc = VARVE_OK;
 
-    TRY(need(session, "session"));
+    TRY(vv_door_need(session, "session"));
     *session = NULL;
-    TRY(need(store, "store"));
-    TRY(take_options(&options, sizeof options, given, "varve_session_options"));
-    TRY(check_flags(options.flags, VARVE_SESSION_GENESIS | VARVE_SESSION_READ_ONLY, "varve_session_options"));
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_session_options"));
+    TRY(vv_door_flags(options.flags, VARVE_SESSION_GENESIS | VARVE_SESSION_READ_ONLY,
+                      "varve_session_options"));
     TRY(vv_session_begin(store, &options, session));
     rc = options.vm != NULL ? vv_door_attach(*session, &options) : VARVE_OK;
     if (rc != VARVE_OK) {
@@ -345,28 +305,12 @@ varve_status varve_session_begin(varve_store *store, const varve_session_options
         *session = NULL;
     }
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 const varve_commit *varve_session_base(const varve_session *session)
 {
     return session == NULL ? NULL : vv_session_base(session);
-}
-
-/* Every call on a session begins with `enter` and ends with `leave`; `inside` says that there is something to leave. */
-static varve_status enter(varve_session *session, bool *inside)
-{
-    const varve_status rc = session == NULL ? need(session, "session") : vv_session_lock(session);
-
-    *inside = rc == VARVE_OK;
-    return rc;
-}
-
-static varve_status leave(varve_session *session, bool inside, varve_error *error, varve_status rc)
-{
-    if (inside)
-        vv_session_unlock(session);
-    return deliver(error, rc);
 }
 
 varve_status varve_session_commit(varve_session *session, const varve_commit_options *given,
@@ -379,9 +323,9 @@ varve_status varve_session_commit(varve_session *session, const varve_commit_opt
 
     if (commit != NULL)
         *commit = NULL;
-    TRY(enter(session, &inside));
-    TRY(take_options(&options, sizeof options, given, "varve_commit_options"));
-    TRY(check_flags(options.flags, VARVE_COMMIT_CHAIN | VARVE_COMMIT_EMPTY, "varve_commit_options"));
+    TRY(vv_door_enter(session, &inside));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_commit_options"));
+    TRY(vv_door_flags(options.flags, VARVE_COMMIT_CHAIN | VARVE_COMMIT_EMPTY, "varve_commit_options"));
     if (options.durability > VARVE_BUFFERED) {
         rc = vv_fail(VARVE_MISUSE, "varve_commit_options has a durability that does not exist");
         goto out;
@@ -392,7 +336,7 @@ varve_status varve_session_commit(varve_session *session, const varve_commit_opt
     else
         vv_commit_close(made);
 out:
-    return leave(session, inside && !ended, error, rc);
+    return vv_door_leave(session, inside && !ended, error, rc);
 }
 
 void varve_session_abort(varve_session *session)
@@ -407,11 +351,11 @@ varve_status varve_session_root(varve_session *session, varve_root *root, varve_
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
-    TRY(need(root, "root"));
+    TRY(vv_door_enter(session, &inside));
+    TRY(vv_door_need(root, "root"));
     TRY(vv_session_root(session, root));
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_session_savepoint(varve_session *session, uint32_t *savepoint, varve_error *error)
@@ -419,11 +363,11 @@ varve_status varve_session_savepoint(varve_session *session, uint32_t *savepoint
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
-    TRY(need(savepoint, "savepoint"));
+    TRY(vv_door_enter(session, &inside));
+    TRY(vv_door_need(savepoint, "savepoint"));
     TRY(vv_session_savepoint(session, savepoint));
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_session_rollback(varve_session *session, uint32_t savepoint, varve_error *error)
@@ -431,10 +375,10 @@ varve_status varve_session_rollback(varve_session *session, uint32_t savepoint, 
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
+    TRY(vv_door_enter(session, &inside));
     TRY(vv_session_rollback(session, savepoint));
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_session_release(varve_session *session, uint32_t savepoint, varve_error *error)
@@ -442,10 +386,10 @@ varve_status varve_session_release(varve_session *session, uint32_t savepoint, v
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
+    TRY(vv_door_enter(session, &inside));
     TRY(vv_session_release(session, savepoint));
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 static varve_status check_key(const char *key)
@@ -467,17 +411,17 @@ varve_status varve_session_set_meta(varve_session *session, const char *key, con
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
+    TRY(vv_door_enter(session, &inside));
     TRY(check_key(key));
     if (size > 0)
-        TRY(need(value, "value"));
+        TRY(vv_door_need(value, "value"));
     if (size > VV_META_VALUE_MAX)
         rc = vv_fail(VARVE_MISUSE, "the value named \"%s\" has %zu bytes, the most is %d", key, size,
                      (int)VV_META_VALUE_MAX);
     else
         rc = vv_session_set_meta(session, key, value, size);
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_session_get_meta(varve_session *session, const char *key, const void **value, size_t *size,
@@ -486,13 +430,13 @@ varve_status varve_session_get_meta(varve_session *session, const char *key, con
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
+    TRY(vv_door_enter(session, &inside));
     TRY(check_key(key));
-    TRY(need(value, "value"));
-    TRY(need(size, "size"));
+    TRY(vv_door_need(value, "value"));
+    TRY(vv_door_need(size, "size"));
     TRY(vv_session_get_meta(session, key, value, size));
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_session_next_meta(varve_session *session, const char *after, const char **key,
@@ -501,11 +445,11 @@ varve_status varve_session_next_meta(varve_session *session, const char *after, 
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
-    TRY(need(key, "key"));
+    TRY(vv_door_enter(session, &inside));
+    TRY(vv_door_need(key, "key"));
     TRY(vv_session_next_meta(session, after, key));
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_session_module(varve_session *session, const varve_module_id *id, varve_module_info *info,
@@ -515,13 +459,13 @@ varve_status varve_session_module(varve_session *session, const varve_module_id 
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
-    TRY(need(id, "id"));
+    TRY(vv_door_enter(session, &inside));
+    TRY(vv_door_need(id, "id"));
     TRY(check_told(info, "varve_module_info"));
     TRY(vv_session_module(session, id, &told));
     give_told(info, &told, sizeof told);
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_session_next_module(varve_session *session, const varve_module_id *after,
@@ -531,12 +475,12 @@ varve_status varve_session_next_module(varve_session *session, const varve_modul
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
+    TRY(vv_door_enter(session, &inside));
     TRY(check_told(info, "varve_module_info"));
     TRY(vv_session_next_module(session, after, &told));
     give_told(info, &told, sizeof told);
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_session_remove(varve_session *session, const varve_module_id *id, varve_error *error)
@@ -545,12 +489,12 @@ varve_status varve_session_remove(varve_session *session, const varve_module_id 
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(enter(session, &inside));
-    TRY(need(id, "id"));
+    TRY(vv_door_enter(session, &inside));
+    TRY(vv_door_need(id, "id"));
     TRY(vv_session_working(session, id, &working));
     TRY(vv_session_remove_module(session, working));
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_image_open(varve_session *session, const varve_module_id *id,
@@ -562,13 +506,13 @@ varve_status varve_image_open(varve_session *session, const varve_module_id *id,
 
     if (image != NULL)
         *image = NULL;
-    TRY(enter(session, &inside));
-    TRY(need(image, "image"));
-    TRY(need(id, "id"));
-    TRY(take_options(&options, sizeof options, given, "varve_image_options"));
+    TRY(vv_door_enter(session, &inside));
+    TRY(vv_door_need(image, "image"));
+    TRY(vv_door_need(id, "id"));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_image_options"));
     TRY(vv_session_open_image(session, id, &options, image));
 out:
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 void *varve_image_bytes(const varve_image *image)
@@ -586,11 +530,11 @@ varve_status varve_image_grow(varve_image *image, uint64_t size, varve_error *er
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(need(image, "image"));
-    TRY(enter(image->session, &inside));
+    TRY(vv_door_need(image, "image"));
+    TRY(vv_door_enter(image->session, &inside));
     TRY(vv_session_grow_image(image, size));
 out:
-    return leave(inside ? image->session : NULL, inside, error, rc);
+    return vv_door_leave(inside ? image->session : NULL, inside, error, rc);
 }
 
 varve_status varve_image_read(const varve_image *image, uint64_t offset, void *data, size_t size,
@@ -599,13 +543,13 @@ varve_status varve_image_read(const varve_image *image, uint64_t offset, void *d
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(need(image, "image"));
-    TRY(enter(image->session, &inside));
+    TRY(vv_door_need(image, "image"));
+    TRY(vv_door_enter(image->session, &inside));
     if (size > 0)
-        TRY(need(data, "data"));
+        TRY(vv_door_need(data, "data"));
     TRY(vv_session_read_image(image, offset, data, size));
 out:
-    return leave(inside ? image->session : NULL, inside, error, rc);
+    return vv_door_leave(inside ? image->session : NULL, inside, error, rc);
 }
 
 varve_status varve_image_write(varve_image *image, uint64_t offset, const void *data, size_t size,
@@ -614,13 +558,13 @@ varve_status varve_image_write(varve_image *image, uint64_t offset, const void *
     bool inside = false;
     varve_status rc = VARVE_OK;
 
-    TRY(need(image, "image"));
-    TRY(enter(image->session, &inside));
+    TRY(vv_door_need(image, "image"));
+    TRY(vv_door_enter(image->session, &inside));
     if (size > 0)
-        TRY(need(data, "data"));
+        TRY(vv_door_need(data, "data"));
     TRY(vv_session_write_image(image, offset, data, size));
 out:
-    return leave(inside ? image->session : NULL, inside, error, rc);
+    return vv_door_leave(inside ? image->session : NULL, inside, error, rc);
 }
 
 /* ---- 5. Comparing and proving ----------------------------------------------------------------- */
@@ -630,25 +574,25 @@ varve_status varve_diff_open(varve_store *store, const varve_commit *from, const
 {
     varve_status rc = VARVE_OK;
 
-    TRY(need(diff, "diff"));
+    TRY(vv_door_need(diff, "diff"));
     *diff = NULL;
-    TRY(need(store, "store"));
-    TRY(need(to, "to"));
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_door_need(to, "to"));
     TRY(vv_diff_open(store, (varve_commit *)from, (varve_commit *)to,
                      diff)); /* their views are loaded by need */
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 varve_status varve_diff_next(varve_diff *diff, const varve_change **change, varve_error *error)
 {
     varve_status rc = VARVE_OK;
 
-    TRY(need(diff, "diff"));
-    TRY(need(change, "change"));
+    TRY(vv_door_need(diff, "diff"));
+    TRY(vv_door_need(change, "change"));
     TRY(vv_diff_next(diff, change));
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }
 
 void varve_diff_close(varve_diff *diff)
@@ -665,17 +609,17 @@ varve_status varve_prove(varve_session *session, const varve_module_id *id, uint
 
     if (proof != NULL)
         *proof = NULL;
-    TRY(enter(session, &inside));
-    TRY(need(id, "id"));
-    TRY(need(proof, "proof"));
-    TRY(need(proof_size, "proof_size"));
+    TRY(vv_door_enter(session, &inside));
+    TRY(vv_door_need(id, "id"));
+    TRY(vv_door_need(proof, "proof"));
+    TRY(vv_door_need(proof_size, "proof_size"));
     TRY(vv_session_prove(session, id, page, &bytes));
     *proof = bytes.data;
     *proof_size = bytes.size;
     bytes = VV_BYTES_NONE;
 out:
     vv_bytes_release(&bytes);
-    return leave(session, inside, error, rc);
+    return vv_door_leave(session, inside, error, rc);
 }
 
 varve_status varve_proof_check(const void *proof, size_t proof_size, const varve_root *root,
@@ -684,11 +628,11 @@ varve_status varve_proof_check(const void *proof, size_t proof_size, const varve
     varve_claim told = { .size = sizeof told };
     varve_status rc = VARVE_OK;
 
-    TRY(need(proof, "proof"));
-    TRY(need(root, "root"));
+    TRY(vv_door_need(proof, "proof"));
+    TRY(vv_door_need(root, "root"));
     TRY(check_told(claim, "varve_claim"));
     TRY(vv_proof_check(proof, proof_size, root->bytes, &told));
     give_told(claim, &told, sizeof told);
 out:
-    return deliver(error, rc);
+    return vv_error_deliver(error, rc);
 }

@@ -141,7 +141,7 @@ int vv_words_errno(void)
 
 varve_status vv_error_deliver(varve_error *error, varve_status status)
 {
-    if (error == NULL || status == VARVE_OK)
+    if (error == NULL || status == VARVE_OK || status == VARVE_END)
         return status;
     error->status = status;
     error->system = words.number;

@@ -9,7 +9,8 @@
 #include <varve.h>
 
 /* Raise `status` with words that say what went wrong, where, and what to do. Returns `status`. */
-varve_status vv_fail(varve_status status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+varve_status vv_fail(varve_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
 
 /* Raise what errno `number` means: ENOSPC, EDQUOT, EFBIG are FULL; ENOMEM is MEMORY; EMFILE, ENFILE, EAGAIN
  * are HOST_LIMIT; all else is IO. The words are followed by ": ", the system's own, and what to do. (EFBIG: a
@@ -17,7 +18,8 @@ varve_status vv_fail(varve_status status, const char *format, ...) __attribute__
 varve_status vv_fail_errno(int number, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
 
 /* Raise UNCERTAIN, whatever errno `number` is: nobody knows whether what was done will last. */
-varve_status vv_fail_uncertain(int number, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+varve_status vv_fail_uncertain(int number, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
 
 /* As vv_fail, with a number of its own beside the words (the exit code of a guest). */
 varve_status vv_fail_number(varve_status status, int number, const char *format, ...)
@@ -32,16 +34,16 @@ varve_status vv_fail_within(varve_status status, const char *format, ...)
 const char *vv_words(void);
 int vv_words_errno(void);
 
-/* The door's last step: fill the caller's storage with `status` and this thread's words. NULL is fine, and
- * so is VARVE_OK, which writes nothing. Returns `status`. */
+/* The door's last step: fill the caller's storage with `status` and this thread's words. NULL is fine;
+ * VARVE_OK and VARVE_END are no failures and write nothing. Returns `status`. */
 varve_status vv_error_deliver(varve_error *error, varve_status status);
 
 /* Keep the status in `rc` and go to `out` unless it is VARVE_OK. No other macro jumps. */
-#define TRY(expression)                                                                                     \
-    do {                                                                                                    \
-        rc = (expression);                                                                                  \
-        if (rc != VARVE_OK)                                                                                 \
-            goto out;                                                                                       \
+#define TRY(expression)     \
+    do {                    \
+        rc = (expression);  \
+        if (rc != VARVE_OK) \
+            goto out;       \
     } while (0)
 
 /* What only our own code can break. Stays on in every build; prints the fact and aborts. */
