@@ -192,6 +192,12 @@ varve_status vv_session_commit(varve_session *session, const varve_commit_option
 /* Drop it and all it changed. */
 void vv_session_abort(varve_session *session);
 
+/* Between the files of a session. Let a rollback to the current depth find the module, the named value, as it is now;
+ * drop the records from `count` on. */
+varve_status vv_session_keep(varve_session *session, struct vv_working *working);
+varve_status vv_session_keep_meta(varve_session *session, const char *key);
+void vv_session_cut_undo(varve_session *session, size_t count);
+void vv_session_free_images(varve_session *session, bool warm);
 /* For seal.c: forget all savepoints, keeping the changes; take this image's current content for its base, that of
  * `origin` (held; NULL: zeros); free the session, whose images are given to the pool if `warm`. */
 void vv_session_forget_savepoints(varve_session *session);
