@@ -191,8 +191,7 @@ static varve_status must_be_empty(varve_store *store)
         rc = vv_fail(VARVE_EXISTS,
                      "%s: the directory is no store and not empty (%s): give an empty or a new one",
                      store->path, names.name[0]);
-    if (rc == VARVE_OK)
-        names_release(&names);
+    names_release(&names);
     return rc;
 }
 

@@ -387,7 +387,7 @@ static void modules_are_listed_in_the_order_of_their_ids(void **state)
 static void an_image_can_be_mapped_where_it_was(void **state)
 {
     struct fixture *f = *state;
-    void *address = (void *)(UINT64_C(0x5a) << 36);
+    void *address = (void *)(UINT64_C(0x20) << 40);
     const varve_module_id id = id_of("list");
     const varve_image_options options = {
         .size = sizeof options, .name = "list", .create_size = 4096, .reserve = 1 << 20, .address = address

@@ -62,7 +62,8 @@ static varve_status settle_capacities(struct vv_log *log)
 {
     varve_status rc = VARVE_OK;
 
-    qsort(log->segments, log->count, sizeof(struct vv_segment *), by_start);
+    if (log->count > 1)
+        qsort(log->segments, log->count, sizeof(struct vv_segment *), by_start);
     for (size_t i = 0; i + 1 < log->count; i++)
         log->segments[i]->capacity = log->segments[i + 1]->start - log->segments[i]->start;
     if (log->count > 0) {
