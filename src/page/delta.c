@@ -15,6 +15,8 @@
 
 /* Equal bytes shorter than this between two runs are carried along: a run's head costs two or three. */
 enum { RUN_GAP = 4 };
+/* Equal pages are compared in strides that the C library's memcmp is fast at. */
+enum { STRIDE = 512 };
 
 enum { CODING_RAW = 0, CODING_ZSTD = 1, FRAME_VERSION = 1, CHECKSUM_SIZE = 16 };
 enum { SLOT_BOUND = 1 + 2 + 10 }; /* form, size of runs, base locator */
@@ -42,9 +44,14 @@ static size_t next_difference(const uint8_t *base, const uint8_t *page, size_t a
         return at;
     while (at % 64 != 0 && load_word(base + at) == load_word(page + at))
         at += 8;
-    if (at % 64 == 0)
+    if (at % 64 == 0) {
+        while (at % STRIDE != 0 && memcmp(base + at, page + at, 64) == 0)
+            at += 64;
+        while (at % STRIDE == 0 && at < VV_PAGE_SIZE && memcmp(base + at, page + at, STRIDE) == 0)
+            at += STRIDE;
         while (at < VV_PAGE_SIZE && memcmp(base + at, page + at, 64) == 0)
             at += 64;
+    }
     while (at < VV_PAGE_SIZE && load_word(base + at) == load_word(page + at))
         at += 8;
     while (at < VV_PAGE_SIZE && base[at] == page[at])
@@ -164,7 +171,11 @@ static void put_slot(const struct vv_frame_page *page, uint64_t *last_base, stru
     }
     if (page->base != NULL) {
         VV_ASSERT(page->base_locator != 0);
-        size = vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, payload);
+        size = page->runs != NULL ? page->runs_size
+                                  : vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, payload);
+        VV_ASSERT(size <= VV_DELTA_WHOLE_ABOVE);
+        if (page->runs != NULL)
+            vv_bytes_put(payload, page->runs, size);
     }
     if (size == 0) {
         vv_bytes_u8(table, VV_FORM_WHOLE);

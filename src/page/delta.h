@@ -28,6 +28,8 @@ struct vv_frame_page {
     const uint8_t *bytes;  /* 4096 */
     const uint8_t *base;   /* NULL: store whole */
     uint64_t base_locator; /* of `base`; must not be 0 when base is given */
+    const uint8_t *runs;   /* what vv_runs_encode made of them, where that is known already; else NULL */
+    size_t runs_size;
 };
 /* What a slot says without the payload. */
 struct vv_frame_slot {

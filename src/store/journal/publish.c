@@ -252,11 +252,13 @@ out:
 struct new_page {
     size_t module; /* in the change */
     const struct vv_page_change *change;
-    unsigned depth; /* 0: whole */
+    unsigned depth;            /* 0: whole */
+    size_t runs_at, runs_size; /* in `runs`, unless whole */
 };
 struct vv_pending {
     struct vv_record record;
     struct vv_bytes directory, pages;
+    struct vv_bytes runs; /* of all fresh pages that are not whole */
     struct new_page *fresh;
     size_t fresh_count, fresh_capacity;
     uint64_t *frames; /* offset of each in `pages` */
@@ -270,6 +272,7 @@ void vv_place_discard(struct vv_place *place, struct vv_pending *pending)
         return;
     vv_bytes_release(&pending->directory);
     vv_bytes_release(&pending->pages);
+    vv_bytes_release(&pending->runs);
     vv_free(pending->fresh);
     vv_free(pending->frames);
     vv_free(pending);
@@ -285,7 +288,6 @@ struct listing {
     uint64_t count; /* pages named */
     uint64_t bytes; /* of them, before compression */
     struct vv_bytes pages;
-    struct vv_bytes runs; /* scratch: is the delta small enough? */
 };
 
 static varve_status add_fresh(struct vv_pending *pending, const struct new_page *page)
@@ -302,17 +304,18 @@ static varve_status add_fresh(struct vv_pending *pending, const struct new_page 
 }
 
 /* Runs against the base pay when they are short, and its own bases are few enough (DESIGN 4, delta). */
-static unsigned choose_depth(struct listing *listing, const struct vv_page_change *page)
+static struct new_page choose_form(struct listing *listing, const struct vv_page_change *page)
 {
-    if (page->base == NULL || page->base_locator == 0 ||
-        vv_locator_depth(page->base_locator) >= VV_LOCATOR_DEPTH_MAX)
-        return 0;
-    vv_bytes_clear(&listing->runs);
-    const size_t size = vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, &listing->runs);
-    if (size == 0)
-        return 0;
-    listing->bytes += size;
-    return vv_locator_depth(page->base_locator) + 1;
+    struct vv_bytes *runs = &listing->pending->runs;
+    struct new_page fresh = { .module = listing->module, .change = page, .runs_at = runs->size };
+
+    if (page->base != NULL && page->base_locator != 0 &&
+        vv_locator_depth(page->base_locator) < VV_LOCATOR_DEPTH_MAX)
+        fresh.runs_size = vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, runs);
+    if (fresh.runs_size > 0)
+        fresh.depth = vv_locator_depth(page->base_locator) + 1;
+    listing->bytes += fresh.depth > 0 ? fresh.runs_size : VV_PAGE_SIZE;
+    return fresh;
 }
 
 /* The bytes for a page that differs; NULL: the change has none. Both are in order of index. */
@@ -341,12 +344,9 @@ static varve_status list_page(void *context, uint64_t index, const struct vv_lea
     if (to == NULL) {
         vv_directory_page_zero(&listing->pages, step);
     } else if (page != NULL && page->bytes != NULL) {
-        const unsigned depth = choose_depth(listing, page);
-        if (depth == 0)
-            listing->bytes += VV_PAGE_SIZE;
-        TRY(add_fresh(listing->pending,
-                      &(struct new_page){ .module = listing->module, .change = page, .depth = depth }));
-        vv_directory_page_new(&listing->pages, step, to->hash, depth);
+        const struct new_page fresh = choose_form(listing, page);
+        TRY(add_fresh(listing->pending, &fresh));
+        vv_directory_page_new(&listing->pages, step, to->hash, fresh.depth);
     } else if (to->locator != 0) {
         vv_directory_page_old(&listing->pages, step, to);
     } else {
@@ -383,7 +383,6 @@ static varve_status list_module(struct vv_pending *pending, const struct vv_chan
 out:
     vv_bytes_release(&entry);
     vv_bytes_release(&listing.pages);
-    vv_bytes_release(&listing.runs);
     return rc;
 }
 
@@ -394,6 +393,7 @@ static varve_status put_frames(struct vv_pending *pending)
     struct vv_frame_page pages[VV_FRAME_PAGES];
     struct vv_codec codec = VV_CODEC_NONE; /* one for all frames of the commit */
 
+    TRY(vv_bytes_done(&pending->runs));
     pending->frame_count = (pending->fresh_count + VV_FRAME_PAGES - 1) / VV_FRAME_PAGES;
     TRY(vv_alloc(&pending->frames, pending->frame_count, sizeof *pending->frames));
     vv_bytes_varint(&pending->directory, pending->frame_count);
@@ -406,7 +406,9 @@ static varve_status put_frames(struct vv_pending *pending)
             const bool runs = page->depth > 0;
             pages[i] = (struct vv_frame_page){ .bytes = page->change->bytes,
                                                .base = runs ? page->change->base : NULL,
-                                               .base_locator = runs ? page->change->base_locator : 0 };
+                                               .base_locator = runs ? page->change->base_locator : 0,
+                                               .runs = runs ? pending->runs.data + page->runs_at : NULL,
+                                               .runs_size = page->runs_size };
         }
         pending->frames[frame] = pending->pages.size;
         TRY(vv_frame_encode_with(&codec, pages, count, &pending->pages));
