@@ -11,7 +11,9 @@
 #include "store/revision.h"
 #include "store/session.h"
 
-enum { SHADOW_BUDGET = 16 << 20 }; /* bytes of changed pages that an image keeps for its next commit */
+/* Bytes of changed pages that an image keeps for its next commit: reading one back from the log costs as much as
+ * all the rest of committing it. */
+enum { SHADOW_BUDGET = 64 << 20 };
 #define RESERVE_DEFAULT (UINT64_C(4) << 30)
 
 /* ---- Images ----------------------------------------------------------------------------------- */
