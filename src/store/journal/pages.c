@@ -6,7 +6,7 @@
 #include "base/alloc.h"
 
 struct vv_pages_entry {
-    uint64_t address, used;
+    uint64_t used;
     unsigned holders; /* the cache is one */
     struct vv_frame frame;
 };
@@ -16,7 +16,8 @@ varve_status vv_pages_init(struct vv_pages *pages, struct vv_log *log, size_t ca
     VV_ASSERT(capacity > 0);
     *pages = (struct vv_pages){ .log = log, .capacity = capacity };
     pthread_mutex_init(&pages->mutex, NULL);
-    return vv_alloc(&pages->entries, capacity, sizeof(struct vv_pages_entry *));
+    const varve_status rc = vv_alloc(&pages->entries, capacity, sizeof(struct vv_pages_entry *));
+    return rc != VARVE_OK ? rc : vv_alloc(&pages->addresses, capacity, sizeof *pages->addresses);
 }
 
 /* The caller holds the mutex. */
@@ -33,6 +34,7 @@ void vv_pages_release(struct vv_pages *pages)
     for (size_t i = 0; i < pages->count; i++)
         drop(pages->entries[i]);
     vv_free(pages->entries);
+    vv_free(pages->addresses);
     vv_codec_release(&pages->codec);
     pthread_mutex_destroy(&pages->mutex);
     *pages = (struct vv_pages){ .log = NULL };
@@ -44,7 +46,7 @@ static struct vv_pages_entry *find(struct vv_pages *pages, uint64_t address)
 
     pthread_mutex_lock(&pages->mutex);
     for (size_t i = 0; i < pages->count && found == NULL; i++) {
-        if (pages->entries[i]->address == address)
+        if (pages->addresses[i] == address)
             found = pages->entries[i];
     }
     if (found != NULL) {
@@ -55,7 +57,7 @@ static struct vv_pages_entry *find(struct vv_pages *pages, uint64_t address)
     return found;
 }
 
-static void keep(struct vv_pages *pages, struct vv_pages_entry *entry)
+static void keep(struct vv_pages *pages, uint64_t address, struct vv_pages_entry *entry)
 {
     size_t place = 0;
 
@@ -72,6 +74,7 @@ static void keep(struct vv_pages *pages, struct vv_pages_entry *entry)
         drop(pages->entries[place]);
     }
     pages->entries[place] = entry;
+    pages->addresses[place] = address;
     pthread_mutex_unlock(&pages->mutex);
 }
 
@@ -155,9 +158,8 @@ static varve_status get(struct vv_pages *pages, uint64_t address, struct vv_page
         return VARVE_OK;
     TRY(vv_alloc(&made, 1, sizeof *made));
     TRY(read_frame(pages, address, &made->frame));
-    made->address = address;
     made->holders = 1;
-    keep(pages, made);
+    keep(pages, address, made);
     *entry = made;
     made = NULL;
 out:
@@ -170,15 +172,17 @@ static varve_status decode(struct vv_pages *pages, uint64_t locator, uint8_t pag
 {
     varve_status rc = VARVE_OK;
     struct vv_pages_entry *entries[VV_LOCATOR_DEPTH_MAX + 1] = { NULL };
+    uint64_t addresses[VV_LOCATOR_DEPTH_MAX + 1];
     unsigned slots[VV_LOCATOR_DEPTH_MAX + 1];
     size_t depth = 0;
 
     for (uint64_t at = locator; at != 0;) {
         const uint64_t address = vv_locator_frame(at);
-        if (depth > VV_LOCATOR_DEPTH_MAX || (depth > 0 && address >= entries[depth - 1]->address))
+        if (depth > VV_LOCATOR_DEPTH_MAX || (depth > 0 && address >= addresses[depth - 1]))
             TRY(within_frame(pages, address, vv_fail(VARVE_CORRUPT, "a page is based on itself")));
         TRY(get(pages, address, &entries[depth]));
         const struct vv_frame *frame = &entries[depth]->frame;
+        addresses[depth] = address;
         slots[depth] = vv_locator_slot(at);
         if (slots[depth] >= frame->count)
             TRY(within_frame(pages, address, vv_fail(VARVE_CORRUPT, "it has no slot %u", slots[depth])));
@@ -186,8 +190,7 @@ static varve_status decode(struct vv_pages *pages, uint64_t locator, uint8_t pag
         depth++;
     }
     while (depth-- > 0)
-        TRY(within_frame(pages, entries[depth]->address,
-                         vv_frame_page(&entries[depth]->frame, slots[depth], page)));
+        TRY(within_frame(pages, addresses[depth], vv_frame_page(&entries[depth]->frame, slots[depth], page)));
 out:
     for (size_t i = 0; i <= VV_LOCATOR_DEPTH_MAX; i++)
         let_go(pages, entries[i]);

@@ -11,6 +11,7 @@ struct vv_pages {
     struct vv_log *log;
     pthread_mutex_t mutex; /* guards all below */
     struct vv_pages_entry **entries;
+    uint64_t *addresses; /* of the entries, side by side: they are searched for every page */
     size_t count, capacity;
     uint64_t clock;        /* rises with every use */
     struct vv_codec codec; /* lent to whoever opens a frame; empty meanwhile */
