@@ -159,16 +159,6 @@ static void on_finding(void *context, const varve_finding *finding)
              finding->file == NULL ? "" : finding->file, finding->file == NULL ? "" : ": ", finding->text);
 }
 
-static int on_progress(void *context, const varve_progress *progress)
-{
-    const struct cli *cli = context;
-
-    if (!cli->quiet && isatty(STDERR_FILENO))
-        (void)fprintf(stderr, "\r%s %" PRIu64 "/%" PRIu64 " %s\033[K%s", progress->what, progress->done,
-                      progress->total, progress->unit, progress->done >= progress->total ? "\r\033[K" : "");
-    return 0;
-}
-
 int cli_find_store(struct cli *cli)
 {
     const char *given = cli->store_option != NULL ? cli->store_option : getenv("VARVE_STORE");
@@ -205,7 +195,6 @@ int cli_open_store(struct cli *cli, bool read_only)
     options.flags = read_only ? VARVE_STORE_READ_ONLY : 0;
     options.wait_ms = (uint32_t)wait_ms;
     options.finding = on_finding;
-    options.progress = on_progress;
     options.context = cli;
     if (varve_store_open(cli->store_path, &options, &cli->store, &error) != VARVE_OK)
         return cli_fail(cli, &error, NULL);

@@ -370,7 +370,6 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
         .durability = options->durability == VARVE_DURABILITY_DEFAULT ? VARVE_DURABLE : options->durability,
         .read_only = options->flags & VARVE_STORE_READ_ONLY,
         .finding = options->finding,
-        .progress = options->progress,
         .context = options->context,
     };
     varve_status rc = VARVE_OK;
