@@ -125,7 +125,7 @@ def check_includes(house, name):
         elif found[:-2] == name[:-2]:
             continue
         elif name.split("/")[0] in USERS:
-            if found.split("/")[0] != name.split("/")[0]:
+            if floor(found) != floor(name):
                 problem(path, number, "%s: programs include varve.h and their own headers only" % words)
         elif floor(found) > floor(name):
             problem(path, number, "%s is a floor above" % words)

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "store/codepool.h"
+#include "store/journal/journal.h"
 #include "store/journal/place.h"
 
 struct checker {

@@ -1,17 +1,9 @@
-/* journal.h - the journal's sizes, which tests shrink; the layout itself is vv_layout_journal (layout.h). */
+/* journal.h - the journal with sizes of the caller's; the layout itself is vv_layout_journal (layout.h). */
 #ifndef VV_JOURNAL_H
 #define VV_JOURNAL_H
 
-#include "store/journal/log.h"
+#include "store/journal/limits.h"
 #include "store/layout.h"
-
-struct vv_journal_limits {
-    struct vv_log_limits log;
-    uint32_t checkpoint_records; /* commits on a line until its next checkpoint */
-    uint64_t checkpoint_bytes;   /* or bytes of them */
-    size_t views, frames;        /* kept in memory */
-};
-extern const struct vv_journal_limits vv_journal_limits;
 
 /* What the layout's functions do, with these limits. */
 varve_status vv_journal_create(const struct vv_dir *dir, const struct vv_layout_options *options,

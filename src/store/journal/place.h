@@ -4,9 +4,10 @@
 
 #include "store/journal/head.h"
 #include "store/journal/index.h"
-#include "store/journal/journal.h"
+#include "store/journal/limits.h"
 #include "store/journal/pages.h"
 #include "store/journal/view.h"
+#include "store/layout.h"
 
 struct vv_place {
     struct vv_dir dir; /* the caller's, lent */
