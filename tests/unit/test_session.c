@@ -624,6 +624,37 @@ static void a_session_on_an_older_commit_cannot_move_the_branch_back(void **stat
     vv_session_abort(session);
 }
 
+/* The branch leaves its history behind, if it still stands where it stood; its own log shows the way back. */
+static void a_session_from_the_genesis_starts_history_anew(void **state)
+{
+    struct fixture *f = *state;
+    const varve_session_options options = { .size = sizeof options, .flags = VARVE_SESSION_GENESIS };
+    varve_session *session = begin(f, NULL), *late = NULL;
+    varve_commit *made = NULL;
+    struct vv_working *working = NULL;
+    const varve_module_id id = id_of(0);
+
+    fill(session, 0, 1, 1);
+    assert_int_equal(commit(session, 0, NULL, NULL), VARVE_OK);
+    assert_int_equal(vv_session_begin(f->store, &options, &session), VARVE_OK);
+    assert_int_equal(vv_session_begin(f->store, &options, &late), VARVE_OK);
+    assert_null(vv_session_base(session));
+    assert_int_equal(vv_session_working(session, &id, &working), VARVE_NOT_FOUND);
+    fill(session, 1, 1, 2);
+    fill(late, 2, 1, 3);
+    assert_int_equal(commit(session, 0, NULL, &made), VARVE_OK);
+    assert_true(vv_id_is_zero(&made->facts.parent));
+    assert_int_equal(made->facts.modules, 1);
+    vv_commit_close(made);
+    assert_int_equal(commit(late, 0, NULL, NULL), VARVE_CONFLICT);
+    assert_int_equal(commit(late, 0, "", &made), VARVE_OK); /* on no branch at all */
+    assert_string_equal(made->info.branch, "");
+    vv_commit_close(made);
+    session = begin(f, NULL);
+    assert_int_equal(peek(session, 1), 2);
+    vv_session_abort(session);
+}
+
 /* A module that is taken out and put back as it was is no change; beside a real one it is stored all the same. */
 static void what_is_put_back_as_it_was_is_no_change(void **state)
 {
@@ -962,6 +993,7 @@ int main(void)
         ON_FAKE(a_commit_is_conflicted_when_the_branch_moved_and_the_session_is_whole),
         ON_FAKE(what_changed_nothing_makes_no_commit),
         ON_FAKE(a_commit_that_exists_is_that_commit),
+        ON_FAKE(a_session_from_the_genesis_starts_history_anew),
         ON_FAKE(what_is_put_back_as_it_was_is_no_change),
         ON_FAKE(an_image_that_is_opened_after_enter_is_rolled_back),
         ON_FAKE(a_replaced_module_comes_back_with_its_own_memory),
@@ -978,6 +1010,7 @@ int main(void)
         ON_JOURNAL(a_commit_is_conflicted_when_the_branch_moved_and_the_session_is_whole),
         ON_JOURNAL(what_changed_nothing_makes_no_commit),
         ON_JOURNAL(a_commit_that_exists_is_that_commit),
+        ON_JOURNAL(a_session_from_the_genesis_starts_history_anew),
         ON_JOURNAL(what_is_put_back_as_it_was_is_no_change),
         ON_JOURNAL(a_session_on_an_older_commit_cannot_move_the_branch_back),
         ON_JOURNAL(a_commit_is_whole_or_nothing_under_every_failing_allocation),

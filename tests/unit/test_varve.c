@@ -317,6 +317,86 @@ static void two_threads_in_one_session_are_told(void **state)
     varve_session_abort(a.session);
 }
 
+enum { WORKERS = 4, ROUNDS = 25 };
+
+struct worker {
+    varve_store *store;
+    unsigned number;
+    const char *wrong;
+};
+
+/* Commit to a branch of one's own what all share, look at what others do, and check that nothing gets mixed up. */
+static const char *work(const struct worker *w)
+{
+    const varve_module_id id = id_of("shared");
+    const char branch[] = { 'b', (char)('0' + w->number), '\0' };
+    const varve_commit_options named = { .size = sizeof named, .branch = branch };
+    const varve_session_options begin_options = { .size = sizeof begin_options, .branch = branch };
+    varve_session *session = NULL;
+
+    if (varve_session_begin(w->store, NULL, &session, NULL) != VARVE_OK)
+        return "begin on main";
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        varve_image *image = NULL;
+        varve_commit *commit = NULL;
+        varve_diff *diff = NULL;
+        const varve_change *change = NULL;
+        if (varve_image_open(session, &id, NULL, &image, NULL) != VARVE_OK)
+            return "open";
+        unsigned *cells = varve_image_bytes(image);
+        if (cells[0] != 7 || cells[1024 * (w->number + 1)] != round)
+            return "the image holds what it should not";
+        cells[1024 * (w->number + 1)]++;
+        if (varve_session_commit(session, round == 0 ? &named : NULL, &commit, NULL) != VARVE_OK)
+            return "commit";
+        varve_commit *main = NULL;
+        if (varve_commit_open(w->store, "main", &main, NULL) != VARVE_OK ||
+            varve_diff_open(w->store, main, commit, &diff, NULL) != VARVE_OK ||
+            varve_diff_next(diff, &change, NULL) != VARVE_OK || change->index != w->number + 1 ||
+            varve_diff_next(diff, &change, NULL) != VARVE_END)
+            return "the difference from main";
+        varve_diff_close(diff);
+        varve_commit_close(main);
+        varve_commit_close(commit);
+        if (varve_session_begin(w->store, &begin_options, &session, NULL) != VARVE_OK)
+            return "begin on the branch";
+    }
+    varve_session_abort(session);
+    return NULL;
+}
+
+static void *work_on_thread(void *context)
+{
+    struct worker *w = context;
+
+    w->wrong = work(w);
+    return NULL;
+}
+
+static void sessions_on_many_threads_do_not_meet(void **state)
+{
+    struct fixture *f = *state;
+    varve_session *session = begin(f);
+    struct worker workers[WORKERS];
+    pthread_t threads[WORKERS];
+
+    *(unsigned *)varve_image_bytes(image_of(session, "shared", 64 * 4096)) = 7;
+    assert_int_equal(varve_session_commit(session, NULL, NULL, NULL), VARVE_OK);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        workers[i] = (struct worker){ .store = f->store, .number = i };
+        assert_int_equal(pthread_create(&threads[i], NULL, work_on_thread, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_ptr_equal(workers[i].wrong, NULL);
+    varve_store_info info = { .size = sizeof info };
+    assert_int_equal(varve_store_stat(f->store, &info, NULL), VARVE_OK);
+    assert_int_equal(info.commits, 1 + WORKERS * ROUNDS);
+    assert_int_equal(info.refs, 1 + WORKERS);
+    assert_int_equal(info.sessions_open, 0);
+}
+
 static void a_page_and_an_absence_are_proved_by_the_root_alone(void **state)
 {
     struct fixture *f = *state;
@@ -436,6 +516,7 @@ int main(void)
         ON_STORE(other_failures_have_their_own_status),
         ON_STORE(structs_of_other_versions_are_met),
         ON_STORE(two_threads_in_one_session_are_told),
+        ON_STORE(sessions_on_many_threads_do_not_meet),
         ON_STORE(a_page_and_an_absence_are_proved_by_the_root_alone),
         ON_STORE(modules_are_listed_in_the_order_of_their_ids),
         ON_STORE(an_image_can_be_mapped_where_it_was),
