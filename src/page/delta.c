@@ -341,7 +341,8 @@ static varve_status unpack(struct vv_codec *codec, const uint8_t *stored, const 
                            struct vv_frame *frame)
 {
     const size_t size = frame->payload_size;
-    const varve_status rc = vv_alloc(&frame->payload, size, 1);
+    const varve_status rc =
+        vv_resize(&frame->payload, size, 1); /* from none: what follows writes all of it */
 
     if (rc != VARVE_OK)
         return rc;

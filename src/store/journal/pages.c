@@ -29,13 +29,20 @@ static void drop(struct vv_pages_entry *entry)
     vv_free(entry);
 }
 
+static void tools_release(struct vv_pages_tools *tools)
+{
+    vv_codec_release(&tools->codec);
+    vv_free(tools->bytes);
+    *tools = (struct vv_pages_tools){ .bytes = NULL };
+}
+
 void vv_pages_release(struct vv_pages *pages)
 {
     for (size_t i = 0; i < pages->count; i++)
         drop(pages->entries[i]);
     vv_free(pages->entries);
     vv_free(pages->addresses);
-    vv_codec_release(&pages->codec);
+    tools_release(&pages->tools);
     pthread_mutex_destroy(&pages->mutex);
     *pages = (struct vv_pages){ .log = NULL };
 }
@@ -98,34 +105,32 @@ static varve_status within_frame(struct vv_pages *pages, uint64_t address, varve
     return vv_fail_within(rc, "%s: page frame at address %llu", name, (unsigned long long)address);
 }
 
-/* The codec, or an empty one while another thread has it. */
-static struct vv_codec borrow_codec(struct vv_pages *pages)
+/* The tools, or none while another thread has them. */
+static struct vv_pages_tools borrow_tools(struct vv_pages *pages)
 {
     pthread_mutex_lock(&pages->mutex);
-    const struct vv_codec codec = pages->codec;
-    pages->codec = VV_CODEC_NONE;
+    const struct vv_pages_tools tools = pages->tools;
+    pages->tools = (struct vv_pages_tools){ .bytes = NULL };
     pthread_mutex_unlock(&pages->mutex);
-    return codec;
+    return tools;
 }
 
-static void return_codec(struct vv_pages *pages, struct vv_codec *codec)
+static void return_tools(struct vv_pages *pages, struct vv_pages_tools *tools)
 {
-    struct vv_codec spare;
-
     pthread_mutex_lock(&pages->mutex);
-    spare = pages->codec;
-    pages->codec = *codec;
+    struct vv_pages_tools spare = pages->tools;
+    pages->tools = *tools;
     pthread_mutex_unlock(&pages->mutex);
-    vv_codec_release(&spare);
+    tools_release(&spare);
 }
 
 /* Most frames are small: one read brings the whole. */
-static varve_status read_frame(struct vv_pages *pages, uint64_t address, struct vv_frame *frame)
+static varve_status read_frame(struct vv_pages *pages, struct vv_pages_tools *tools, uint64_t address,
+                               struct vv_frame *frame)
 {
     varve_status rc = VARVE_OK;
-    struct vv_codec codec = VV_CODEC_NONE;
     uint8_t head[4096];
-    uint8_t *bytes = head;
+    const uint8_t *bytes = head;
     size_t got = 0;
     size_t size = 0;
 
@@ -134,17 +139,15 @@ static varve_status read_frame(struct vv_pages *pages, uint64_t address, struct 
         TRY(within_frame(pages, address, vv_fail(VARVE_CORRUPT, "it is not there")));
     TRY(within_frame(pages, address, vv_frame_size(head, got, &size)));
     if (size > got) {
-        bytes = NULL;
-        TRY(vv_alloc(&bytes, size, 1)); /* vv_frame_size bounds it */
-        TRY(vv_log_read(pages->log, address, bytes, size));
+        if (size > tools->size) { /* vv_frame_size bounds it */
+            TRY(vv_resize(&tools->bytes, size, 1));
+            tools->size = size;
+        }
+        bytes = tools->bytes;
+        TRY(vv_log_read(pages->log, address, tools->bytes, size));
     }
-    codec = borrow_codec(pages);
-    rc = vv_frame_open_with(&codec, bytes, size, frame);
-    return_codec(pages, &codec);
-    TRY(within_frame(pages, address, rc));
+    TRY(within_frame(pages, address, vv_frame_open_with(&tools->codec, bytes, size, frame)));
 out:
-    if (bytes != head)
-        vv_free(bytes);
     return rc;
 }
 
@@ -152,12 +155,16 @@ static varve_status get(struct vv_pages *pages, uint64_t address, struct vv_page
 {
     varve_status rc = VARVE_OK;
     struct vv_pages_entry *made = NULL;
+    struct vv_pages_tools tools;
 
     *entry = find(pages, address);
     if (*entry != NULL)
         return VARVE_OK;
     TRY(vv_alloc(&made, 1, sizeof *made));
-    TRY(read_frame(pages, address, &made->frame));
+    tools = borrow_tools(pages);
+    rc = read_frame(pages, &tools, address, &made->frame);
+    return_tools(pages, &tools);
+    TRY(rc);
     made->holders = 1;
     keep(pages, address, made);
     *entry = made;
@@ -260,7 +267,10 @@ static int by_place(const void *a, const void *b)
     return x->locator < y->locator ? -1 : x->locator > y->locator;
 }
 
-enum { BATCH = 16 }; /* as many pages as are hashed abreast */
+enum {
+    BATCH = 16,   /* as many pages as are hashed abreast */
+    PASSING = 16, /* frames kept: more than one page and its bases are in */
+};
 
 static varve_status read_batch(struct vv_pages *pages, const struct wanted *items, size_t count,
                                uint8_t (*bytes)[VV_PAGE_SIZE])
@@ -289,8 +299,10 @@ varve_status vv_pages_read_all(struct vv_pages *pages, const struct vv_pagetree 
 {
     varve_status rc = VARVE_OK;
     struct want_list list = { .items = NULL };
+    struct vv_pages passing; /* frames are met in order and once: they would push all others out */
     uint8_t(*bytes)[VV_PAGE_SIZE] = NULL;
 
+    TRY(vv_pages_init(&passing, pages->log, PASSING));
     TRY(vv_alloc(&bytes, BATCH, VV_PAGE_SIZE));
     TRY(vv_pagetree_each(tree, 0, want, &list));
     if (list.count > 0)
@@ -298,12 +310,13 @@ varve_status vv_pages_read_all(struct vv_pages *pages, const struct vv_pagetree 
     for (size_t done = 0; done < list.count;) {
         const size_t left = list.count - done;
         const size_t count = left < BATCH ? left : BATCH;
-        TRY(read_batch(pages, list.items + done, count, bytes));
+        TRY(read_batch(&passing, list.items + done, count, bytes));
         for (size_t i = 0; i < count; i++)
             TRY(put(context, list.items[done + i].index, bytes[i]));
         done += count;
     }
 out:
+    vv_pages_release(&passing);
     vv_free(list.items);
     vv_free(bytes);
     return rc;

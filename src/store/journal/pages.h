@@ -7,14 +7,21 @@
 #include "store/journal/log.h"
 
 struct vv_pages_entry; /* pages.c: a frame and who uses it */
+
+/* What reading a frame takes: as large as the largest so far, and made once. */
+struct vv_pages_tools {
+    struct vv_codec codec;
+    uint8_t *bytes;
+    size_t size;
+};
 struct vv_pages {
     struct vv_log *log;
     pthread_mutex_t mutex; /* guards all below */
     struct vv_pages_entry **entries;
     uint64_t *addresses; /* of the entries, side by side: they are searched for every page */
     size_t count, capacity;
-    uint64_t clock;        /* rises with every use */
-    struct vv_codec codec; /* lent to whoever opens a frame; empty meanwhile */
+    uint64_t clock;              /* rises with every use */
+    struct vv_pages_tools tools; /* lent to whoever reads a frame; empty meanwhile */
 };
 
 varve_status vv_pages_init(struct vv_pages *pages, struct vv_log *log, size_t capacity);
