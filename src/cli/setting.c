@@ -372,7 +372,7 @@ int cli_commit(struct cli *cli, const char *default_message, bool chain)
     watched = NULL; /* a commit is not interrupted: it ends by itself */
     const varve_status status = varve_session_commit(cli->session, &options, &commit, &error);
     const uint64_t took = monotonic_ns() - start;
-    if (status == VARVE_UNCERTAIN || (status == VARVE_OK && !chain))
+    if (status == VARVE_OK && !chain)
         cli->session = NULL; /* it has ended */
     watched = cli->session;
     if (status != VARVE_OK)
