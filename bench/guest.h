@@ -2,22 +2,25 @@
 #ifndef BENCH_GUEST_H
 #define BENCH_GUEST_H
 
-/* "%u" is the memory's size in WASM pages. touch(first, stride, count): add one to a word in each of count pages. */
-#define GUEST_CALLS                                                                                  \
-    "(module (memory (export \"memory\") %u)"                                                        \
-    " (func (export \"nop\"))"                                                                       \
-    " (func (export \"get\") (result i32) (i32.load (i32.const 64)))"                                \
+/* touch(first, stride, count): add one to a word in each of count pages. */
+#define GUEST_TOUCH                                                                                  \
     " (func (export \"touch\") (param $at i32) (param $stride i32) (param $n i32) (local $mask i32)" \
     "  (local.set $mask (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 1)))"             \
     "  (loop $more"                                                                                  \
     "   (local.set $at (i32.and (local.get $at) (local.get $mask)))"                                 \
     "   (i32.store (local.get $at) (i32.add (i32.load (local.get $at)) (i32.const 1)))"              \
     "   (local.set $at (i32.add (local.get $at) (local.get $stride)))"                               \
-    "   (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))))"
+    "   (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))"
+
+/* "%u" is the memory's size in WASM pages. */
+#define GUEST_CALLS                           \
+    "(module (memory (export \"memory\") %u)" \
+    " (func (export \"nop\"))"                \
+    " (func (export \"get\") (result i32) (i32.load (i32.const 64)))" GUEST_TOUCH ")"
 
 /* One dependency chain of integers; a sieve of Eratosthenes over 512 KiB; a chain of f64 as in a fractal. */
 #define GUEST_LOOPS                                                                                          \
-    "(module (memory (export \"memory\") 16)"                                                                \
+    "(module (memory (export \"memory\") 16)" GUEST_TOUCH                                                    \
     " (global $seed (mut i64) (i64.const 88172645463325252))"                                                \
     " (func (export \"lcg\") (param $n i32) (result i64) (local $x i64)"                                     \
     "  (local.set $x (global.get $seed))"                                                                    \
