@@ -28,6 +28,15 @@ static const struct vv_journal_limits small = {
     .frames = 2,
 };
 
+/* As shipped, also in a build that shrinks those. */
+static const struct vv_journal_limits large = {
+    .log = { .segment = 64 << 20, .ahead = 1 << 20 },
+    .checkpoint_records = 256,
+    .checkpoint_bytes = 4 << 20,
+    .views = 8,
+    .frames = 64,
+};
+
 enum { COMMITS = 400 };
 struct made {
     varve_commit_id id;
@@ -486,7 +495,7 @@ static void a_commit_is_one_write_and_one_sync(void **state)
     options.vfs = &d.table;
     struct vv_dir dir = VV_DIR_NONE;
     assert_int_equal(vv_dir_open(&d.table, f->path, &dir), VARVE_OK);
-    assert_int_equal(vv_journal_open(&dir, &options, &vv_journal_limits, &f->place), VARVE_OK);
+    assert_int_equal(vv_journal_open(&dir, &options, &large, &f->place), VARVE_OK);
     vv_double_arm(&d, VV_DOUBLE_PASS, 0, 0);
     assert_int_equal(commit(f, 0, &first, "main"), VARVE_OK);
     vv_double_arm(&d, VV_DOUBLE_PASS, 0, 0);
@@ -508,7 +517,7 @@ static void a_phantom_commit_does_not_join_the_chain(void **state)
     uint8_t torn[4096];
 
     close_place(f);
-    f->limits = &vv_journal_limits;
+    f->limits = &large;
     open_place(f);
     commit_line(f, 2);
     /* k and k + 1, buffered, so that neither says that the other was synced. */
@@ -588,7 +597,7 @@ static void without_an_open_record_the_phantom_would_join(void **state)
     uint8_t record[4096];
 
     close_place(f);
-    f->limits = &vv_journal_limits;
+    f->limits = &large;
     open_place(f);
     commit_line(f, 2);
     assert_int_equal(journal->facts(f->place, &f->made[1].id, &parent), VARVE_OK);
@@ -907,7 +916,7 @@ static void a_failed_sync_poisons_until_reopened(void **state)
     vv_double_init(&d, &vv_vfs_system);
     options.vfs = &d.table;
     assert_int_equal(vv_dir_open(&d.table, f->path, &dir), VARVE_OK);
-    assert_int_equal(vv_journal_open(&dir, &options, &vv_journal_limits, &f->place), VARVE_OK);
+    assert_int_equal(vv_journal_open(&dir, &options, &large, &f->place), VARVE_OK);
     commit_line(f, 9);                       /* zeros were written ahead by now */
     vv_double_arm(&d, VV_DOUBLE_FAIL, 2, 5); /* the sync behind the write */
     assert_int_equal(commit_as(f, 8, &later, "main", &unused), VARVE_UNCERTAIN);
