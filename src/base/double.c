@@ -220,6 +220,13 @@ static int double_lock(const struct vv_vfs *self, int fd, enum vv_lock_kind kind
     return inner->lock(inner, fd, kind, offset, size, holder);
 }
 
+static void double_forget(const struct vv_vfs *self, int fd)
+{
+    struct vv_double *d = double_of(self);
+
+    d->inner->forget(d->inner, fd);
+}
+
 void vv_double_init(struct vv_double *d, const struct vv_vfs *inner)
 {
     *d = (struct vv_double){
@@ -237,6 +244,7 @@ void vv_double_init(struct vv_double *d, const struct vv_vfs *inner)
             .rename = double_rename,
             .unlink = double_unlink,
             .list = double_list,
+            .forget = double_forget,
             .lock = double_lock,
         },
         .inner = inner,

@@ -136,6 +136,12 @@ static int system_sync_dir(const struct vv_vfs *self, int fd)
     return fsync(fd) == 0 ? 0 : errno;
 }
 
+static void system_forget(const struct vv_vfs *self, int fd)
+{
+    (void)self;
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* advice: where it is not taken, nothing else can be done */
+}
+
 static int system_allocate(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size)
 {
     (void)self;
@@ -253,6 +259,7 @@ const struct vv_vfs vv_vfs_system = {
     .rename = system_rename,
     .unlink = system_unlink,
     .list = system_list,
+    .forget = system_forget,
     .lock = system_lock,
 };
 
@@ -522,6 +529,11 @@ varve_status vv_file_sync(struct vv_file *file)
     const varve_status rc = refuse_when_poisoned(file);
 
     return rc != VARVE_OK ? rc : settle_sync(file, file->vfs->sync(file->vfs, file->fd));
+}
+
+void vv_file_forget(const struct vv_file *file)
+{
+    file->vfs->forget(file->vfs, file->fd);
 }
 
 varve_status vv_file_sync_new(struct vv_file *file)

@@ -48,6 +48,8 @@ struct vv_vfs {
     int (*rename)(const struct vv_vfs *self, int dir, const char *from, const char *to, bool replace); /* (W) */
     int (*unlink)(const struct vv_vfs *self, int dir, const char *name, bool directory);     /* (W) */
     int (*list)(const struct vv_vfs *self, int dir, vv_name_fn each, void *context);
+    /* What the system remembers of a file and has not yet to write is dropped, so that it is read from the disk. */
+    void (*forget)(const struct vv_vfs *self, int fd);
     /* An open-file-description lock on `size` bytes at `offset` (size 0: to the end). EAGAIN: held by
      * another, whose process id comes back in `holder` when the system tells it (0: unknown). */
     int (*lock)(const struct vv_vfs *self, int fd, enum vv_lock_kind kind, uint64_t offset, uint64_t size,
@@ -97,6 +99,8 @@ varve_status vv_file_write(struct vv_file *file, const void *data, size_t size, 
 /* On failure VARVE_UNCERTAIN, and the file is poisoned. */
 varve_status vv_file_sync(struct vv_file *file);
 varve_status vv_file_sync_new(struct vv_file *file); /* the same with fsync: length and inode too */
+/* Let the next read come from the disk: after a sync that failed the system shows what was written and is lost. */
+void vv_file_forget(const struct vv_file *file);
 /* Where the system cannot reserve space, the file is only made longer. */
 varve_status vv_file_allocate(struct vv_file *file, uint64_t offset, uint64_t size);
 varve_status vv_file_truncate(struct vv_file *file, uint64_t size);

@@ -531,20 +531,6 @@ varve_status vv_state_remove(struct vv_state *state, const varve_module_id *id)
     return rc;
 }
 
-varve_status vv_state_locate(struct vv_state *state, const varve_module_id *id, uint64_t locator)
-{
-    varve_status rc = VARVE_OK;
-    struct vv_item item;
-    bool present = false;
-
-    TRY(vv_trie_get(&state->trie, id->bytes, &item, &present));
-    VV_ASSERT(present);
-    item.locator = locator;
-    TRY(vv_trie_set(&state->trie, &item));
-out:
-    return rc;
-}
-
 /* The next key in order; false when `key` was the last there can be. */
 static bool increment(uint8_t key[32])
 {

@@ -90,8 +90,6 @@ varve_status vv_state_get(struct vv_state *state, const varve_module_id *id, str
 /* Add or replace; the state takes a hold. */
 varve_status vv_state_set(struct vv_state *state, struct vv_module *module);
 varve_status vv_state_remove(struct vv_state *state, const varve_module_id *id);
-/* Say where the module's entry lies now. */
-varve_status vv_state_locate(struct vv_state *state, const varve_module_id *id, uint64_t locator);
 /* The first module whose id is > after (NULL: the first of all); NULL at the end. */
 varve_status vv_state_next(struct vv_state *state, const varve_module_id *after, struct vv_module **module);
 varve_status vv_state_count(struct vv_state *state, uint64_t *modules);

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -932,6 +933,154 @@ static void a_failed_sync_poisons_until_reopened(void **state)
     assert_reads(f, 8);
 }
 
+/* A disk whose sync failed once: the system goes on to show what was written, and calls later syncs successful; but
+ * the bytes are lost, as shows when it forgets what it remembers. */
+struct lossy {
+    struct vv_vfs table;
+    bool armed, lost;
+    uint64_t offset;
+    size_t size;
+};
+
+static int lossy_write(const struct vv_vfs *self, int fd, const void *data, size_t size, uint64_t offset,
+                       size_t *put)
+{
+    struct lossy *lossy = (struct lossy *)(uintptr_t)self;
+
+    if (lossy->armed) {
+        lossy->offset = offset;
+        lossy->size = size;
+    }
+    return vv_vfs_system.write(&vv_vfs_system, fd, data, size, offset, put);
+}
+
+static int lossy_sync(const struct vv_vfs *self, int fd)
+{
+    struct lossy *lossy = (struct lossy *)(uintptr_t)self;
+
+    if (lossy->armed) {
+        lossy->armed = false;
+        lossy->lost = true;
+        return 5;
+    }
+    return vv_vfs_system.sync(&vv_vfs_system, fd);
+}
+
+static void lossy_forget(const struct vv_vfs *self, int fd)
+{
+    struct lossy *lossy = (struct lossy *)(uintptr_t)self;
+    static const uint8_t zeros[65536];
+    size_t put = 0;
+
+    if (lossy->lost)
+        (void)vv_vfs_system.write(&vv_vfs_system, fd, zeros, lossy->size, lossy->offset, &put);
+}
+
+/* Nothing is built on a record whose sync failed, even when the system still shows it (DESIGN 10.4). */
+static void a_record_that_is_only_remembered_is_not_built_upon(void **state)
+{
+    struct fixture *f = *state;
+    struct lossy lossy = { .table = vv_vfs_system };
+    struct vv_layout_options options = options_of(f, false);
+    struct vv_dir dir = VV_DIR_NONE;
+    struct made unused;
+
+    lossy.table.write = lossy_write;
+    lossy.table.sync = lossy_sync;
+    lossy.table.forget = lossy_forget;
+    close_place(f);
+    assert_int_equal(vv_dir_open(&lossy.table, f->path, &dir), VARVE_OK);
+    options.vfs = &lossy.table;
+    assert_int_equal(vv_journal_open(&dir, &options, &large, &f->place), VARVE_OK);
+    commit_line(f, 3);
+    const struct model_state next = { .meta = 90 };
+    lossy.armed = true;
+    assert_int_equal(commit_as(f, 2, &next, "main", &unused), VARVE_UNCERTAIN);
+    close_place(f);
+    assert_int_equal(vv_journal_open(&dir, &options, &large, &f->place), VARVE_OK);
+    assert_int_equal(journal->last_number(f->place), 4); /* the system shows it */
+    const struct model_state other = { .meta = 91 };
+    assert_int_equal(commit_as(f, 2, &other, NULL, &unused), VARVE_UNCERTAIN);
+    close_place(f);
+    assert_int_equal(vv_journal_open(&dir, &options, &large, &f->place), VARVE_OK);
+    assert_int_equal(journal->last_number(f->place), 3); /* what the disk has */
+    assert_int_equal(commit(f, 2, &other, "main"), VARVE_OK);
+    close_place(f);
+    open_place(f);
+    assert_int_equal(f->damages, 0);
+    assert_reads(f, 3);
+    vv_dir_close(&dir);
+}
+
+enum { THREADS = 4, THREAD_COMMITS = 40 };
+struct worker {
+    struct fixture *f;
+    unsigned number;
+    struct model_state states[THREAD_COMMITS];
+    varve_commit_id ids[THREAD_COMMITS];
+    bool fine;
+};
+
+/* A line of commits on a branch of its own; after each, an older one is read. */
+static void *work(void *context)
+{
+    struct worker *worker = context;
+    struct vv_place *place = worker->f->place;
+    struct model_chance chance = { .state = 900 + worker->number };
+    struct vv_commit_facts parent = { .locator = 0 };
+    char message[16];
+
+    snprintf(message, sizeof message, "thread %u", worker->number);
+    for (size_t i = 0; i < THREAD_COMMITS; i++) {
+        struct vv_commit_facts made;
+        struct vv_ref_move move = { .what = "commit",
+                                    .expected = i == 0 ? NULL : &parent.id,
+                                    .to = &made.id };
+        snprintf(move.name, sizeof move.name, "t%u", worker->number);
+        if (i > 0)
+            worker->states[i] = worker->states[i - 1];
+        model_mutate(&worker->states[i], &chance);
+        worker->states[i].meta = (uint32_t)(i + 1);
+        if (model_commit(journal, place, i == 0 ? NULL : &worker->states[i - 1], i == 0 ? NULL : &parent,
+                         &worker->states[i], message, &move, VARVE_DURABLE, &made) != VARVE_OK)
+            return NULL;
+        worker->ids[i] = made.id;
+        vv_commit_facts_release(&parent);
+        parent = made;
+        const size_t old = model_chance(&chance, (uint32_t)i + 1);
+        if (model_compare(journal, place, &worker->ids[old], &worker->states[old]) != VARVE_OK)
+            return NULL;
+    }
+    vv_commit_facts_release(&parent);
+    worker->fine = true;
+    return NULL;
+}
+
+static void threads_commit_and_read_at_once(void **state)
+{
+    struct fixture *f = *state;
+    static struct worker workers[THREADS];
+    pthread_t threads[THREADS];
+
+    for (unsigned i = 0; i < THREADS; i++) {
+        memset(&workers[i], 0, sizeof workers[i]);
+        workers[i].f = f;
+        workers[i].number = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    close_place(f);
+    open_place(f);
+    for (unsigned i = 0; i < THREADS; i++) {
+        assert_true(workers[i].fine);
+        for (size_t k = 0; k < THREAD_COMMITS; k++)
+            assert_int_equal(model_compare(journal, f->place, &workers[i].ids[k], &workers[i].states[k]),
+                             VARVE_OK);
+    }
+    assert_int_equal(journal->last_number(f->place), THREADS * THREAD_COMMITS);
+}
+
 /* Let every allocation of a commit fail in turn: nothing was made, or all of it; and the store goes on. */
 static void a_commit_without_memory_is_no_commit(void **state)
 {
@@ -1012,6 +1161,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lost_end_is_damage_when_head_knows_of_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_log_that_is_gone_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_sync_poisons_until_reopened, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_record_that_is_only_remembered_is_not_built_upon, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(threads_commit_and_read_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_commit_without_memory_is_no_commit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_state_is_the_same_by_every_way, set_up, tear_down),
     };

@@ -121,12 +121,15 @@ static size_t count_below(const struct vv_log *log, uint64_t address)
     return low;
 }
 
-/* The segment that `address` belongs to, its file open; NULL when there is none. */
-static varve_status segment_of(struct vv_log *log, uint64_t address, struct vv_segment **segment)
+/* The segment that `address` belongs to, its file open, and how much of it is left from there; NULL and 0 when
+ * there is none. */
+static varve_status segment_of(struct vv_log *log, uint64_t address, struct vv_segment **segment,
+                               uint64_t *left)
 {
     varve_status rc = VARVE_OK;
 
     *segment = NULL;
+    *left = 0;
     pthread_mutex_lock(&log->mutex);
     const size_t below = count_below(log, address);
     if (below > 0) {
@@ -134,6 +137,7 @@ static varve_status segment_of(struct vv_log *log, uint64_t address, struct vv_s
         if (address - found->start < found->capacity) {
             rc = vv_segment_open(found, log->dir, !log->read_only);
             *segment = rc == VARVE_OK ? found : NULL;
+            *left = rc == VARVE_OK ? found->capacity - (address - found->start) : 0;
         }
     }
     pthread_mutex_unlock(&log->mutex);
@@ -187,7 +191,8 @@ varve_status vv_log_stored(struct vv_log *log, uint64_t *bytes)
     *bytes = 0;
     while (vv_log_segment_after(log, start, &start)) {
         uint64_t allocated = 0;
-        TRY(segment_of(log, start, &segment));
+        uint64_t left = 0;
+        TRY(segment_of(log, start, &segment, &left));
         TRY(vv_file_allocated(&segment->file, &allocated));
         *bytes += allocated;
     }
@@ -199,15 +204,14 @@ varve_status vv_log_read_some(struct vv_log *log, uint64_t address, void *data, 
 {
     varve_status rc = VARVE_OK;
     struct vv_segment *segment = NULL;
+    uint64_t left = 0;
 
     *got = 0;
-    TRY(segment_of(log, address, &segment));
+    TRY(segment_of(log, address, &segment, &left));
     if (segment == NULL)
         goto out;
-    const uint64_t offset = address - segment->start;
-    if (size > segment->capacity - offset)
-        size = (size_t)(segment->capacity - offset);
-    TRY(vv_file_read_some(&segment->file, data, size, offset, got));
+    TRY(vv_file_read_some(&segment->file, data, size < left ? size : (size_t)left, address - segment->start,
+                          got));
 out:
     return rc;
 }
@@ -264,7 +268,9 @@ static varve_status choose_segment(struct vv_log *log, uint64_t end, uint64_t si
             return VARVE_OK;
         }
         if (i == log->count && at == last->start) { /* nothing in it yet: it may be as long as it must */
+            pthread_mutex_lock(&log->mutex);
             last->capacity = size;
+            pthread_mutex_unlock(&log->mutex);
             *segment = last;
             *address = at;
             return VARVE_OK;
@@ -316,11 +322,11 @@ varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data
 {
     varve_status rc = VARVE_OK;
     struct vv_segment *segment = NULL;
+    uint64_t left = 0;
 
-    TRY(segment_of(log, address, &segment));
-    VV_ASSERT(segment != NULL);
+    TRY(segment_of(log, address, &segment, &left));
+    VV_ASSERT(segment != NULL && size <= left);
     const uint64_t offset = address - segment->start;
-    VV_ASSERT(size <= segment->capacity - offset);
     rc = vv_file_write(&segment->file, data, size, offset);
     if (rc == VARVE_OK) {
         if (offset + size > segment->written)
@@ -345,11 +351,29 @@ varve_status vv_log_sync(struct vv_log *log, uint64_t from, uint64_t to)
 {
     varve_status rc = VARVE_OK;
     struct vv_segment *segment = NULL;
+    uint64_t left = 0;
 
     while (from < to) {
-        TRY(segment_of(log, from, &segment));
+        TRY(segment_of(log, from, &segment, &left));
         if (segment != NULL)
             TRY(vv_file_sync(&segment->file));
+        if (!vv_log_segment_after(log, from, &from))
+            break;
+    }
+out:
+    return rc;
+}
+
+varve_status vv_log_forget(struct vv_log *log, uint64_t from, uint64_t to)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+    uint64_t left = 0;
+
+    while (from < to) {
+        TRY(segment_of(log, from, &segment, &left));
+        if (segment != NULL)
+            vv_file_forget(&segment->file);
         if (!vv_log_segment_after(log, from, &from))
             break;
     }

@@ -64,6 +64,8 @@ varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint6
 varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data, size_t size);
 /* Make all that was written from one address to another durable. VARVE_UNCERTAIN on failure. */
 varve_status vv_log_sync(struct vv_log *log, uint64_t from, uint64_t to);
+/* Let what lies there be read from the disk next time. */
+varve_status vv_log_forget(struct vv_log *log, uint64_t from, uint64_t to);
 
 /* ---- Reading records -------------------------------------------------------------------------- */
 

@@ -102,6 +102,50 @@ static void empty_sums(struct vv_record *record)
     memcpy(record->pages_sum, record->directory_sum, VV_SUM);
 }
 
+static varve_status seen(void *context, const struct vv_record *record, const uint8_t *facts)
+{
+    (void)context;
+    (void)record;
+    (void)facts;
+    return VARVE_OK;
+}
+
+static varve_status seen_damage(void *context, uint64_t address, const struct vv_record *record,
+                                const char *words)
+{
+    (void)context;
+    (void)address;
+    (void)record;
+    (void)words;
+    return VARVE_OK; /* the chain ends elsewhere, then */
+}
+
+/* The last records may be of one who was killed before their sync, or whose sync failed; then the system may show
+ * what is not on the disk, and nothing may be built on it. Sync, and follow the chain again as the disk has it. */
+static varve_status settle_tail(struct vv_place *place)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t from = place->chain.synced;
+    const struct vv_log_scan scan = { .record = seen, .damage = seen_damage };
+    struct vv_record record;
+    struct vv_chain chain;
+
+    TRY(sync_log(place));
+    TRY(vv_log_forget(&place->log, from, place->chain.end));
+    vv_chain_start(&chain);
+    if (place->head.checkpoint != 0) {
+        TRY(vv_log_record(&place->log, place->head.checkpoint, VV_RECORD_CHECKPOINT, &record));
+        vv_chain_advance(&chain, &record);
+    }
+    TRY(vv_log_scan(&place->log, &chain, &scan));
+    if (chain.end != place->chain.end || memcmp(chain.sum, place->chain.sum, VV_SUM) != 0)
+        rc = poison_if(place,
+                       vv_fail(VARVE_UNCERTAIN, "the last commits that were seen are not on the disk: an "
+                                                "earlier sync failed; close the store and open it again"));
+out:
+    return rc;
+}
+
 varve_status vv_place_announce(struct vv_place *place)
 {
     varve_status rc = VARVE_OK;
@@ -109,12 +153,10 @@ varve_status vv_place_announce(struct vv_place *place)
 
     if (place->announced)
         return VARVE_OK;
-    /* The last records may have been written and not synced by one that was killed: before anything says that
-     * they are, they must be. */
     if (place->acknowledged >= place->chain.end)
         place->chain.synced = place->chain.end;
     if (place->chain.synced < place->chain.end)
-        TRY(sync_log(place));
+        TRY(settle_tail(place));
     TRY(vv_clock_random(record.epoch, sizeof record.epoch));
     empty_sums(&record);
     record.time_ns = vv_clock_now_ns();
