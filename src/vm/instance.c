@@ -181,6 +181,12 @@ static void function_of(struct varve_guest *guest, uint32_t index, struct vv_fun
               vv_table_function(guest->instance, &guest->refs, (uint64_t)(place - plan->refs), function));
 }
 
+/* Whether values are all that an undo can change: lengths of tables and drops cannot go back in place. */
+static bool goes_back_in_place(const struct varve_guest *guest)
+{
+    return guest->code->plan.table_count == 0 && guest->code->plan.segment_count == 0;
+}
+
 /* ---- Capture -------------------------------------------------------------------------------------- */
 
 static varve_status capture_tables(struct varve_guest *guest)
@@ -221,6 +227,29 @@ static void capture_segments(struct varve_guest *guest)
     vv_instance_set_fuel(guest->instance, fuel);
 }
 
+/* Read the globals; tells whether one of them differs from what was known. */
+static varve_status capture_globals(struct varve_guest *guest, bool *differs)
+{
+    varve_status rc = VARVE_OK;
+
+    for (uint32_t i = 0; i < guest->state.global_count; i++) {
+        struct vv_wasm_value *value = &guest->state.globals[i].value;
+        union vv_slot slot;
+        uint32_t function = value->function;
+        if (vv_wasm_is_number(value->type)) {
+            vv_global_get(guest->instance, &guest->globals[i], &slot);
+            *differs |= memcmp(value->bits, &slot, sizeof value->bits) != 0;
+            memcpy(value->bits, &slot, sizeof value->bits);
+        } else {
+            TRY(index_of(guest, vv_global_get_function(guest->instance, &guest->globals[i]), &function));
+            *differs |= value->function != function;
+            value->function = function;
+        }
+    }
+out:
+    return rc;
+}
+
 /* Bring what the instance holds besides memory into the session, if it differs from what is there. */
 static varve_status capture(void *context, struct vv_working *working)
 {
@@ -230,37 +259,26 @@ static varve_status capture(void *context, struct vv_working *working)
 
     if (guest == NULL || !guest->changed || guest->stale)
         return VARVE_OK;
-    for (uint32_t i = 0; i < guest->state.global_count; i++) {
-        struct vv_wasm_value *value = &guest->state.globals[i].value;
-        union vv_slot slot;
-        if (vv_wasm_is_number(value->type)) {
-            vv_global_get(guest->instance, &guest->globals[i], &slot);
-            memcpy(value->bits, &slot, sizeof value->bits);
-        } else {
-            TRY(index_of(guest, vv_global_get_function(guest->instance, &guest->globals[i]),
-                         &value->function));
-        }
+    bool differs = !guest->known || !goes_back_in_place(guest);
+    guest->known = false; /* until the session has it */
+    TRY(capture_globals(guest, &differs));
+    if (differs) {
+        TRY(capture_tables(guest));
+        if (guest->state.segment_count > 0)
+            capture_segments(guest);
+        vv_bytes_clear(&guest->scratch);
+        TRY(vv_instance_state_encode(&guest->state, &guest->scratch));
+        if (guest->scratch.size != working->fields->instance_size ||
+            memcmp(guest->scratch.data, working->fields->instance, guest->scratch.size) != 0)
+            TRY(vv_session_set_instance(guests->session, working, guest->scratch.data, guest->scratch.size));
     }
-    TRY(capture_tables(guest));
-    if (guest->state.segment_count > 0)
-        capture_segments(guest);
-    vv_bytes_clear(&guest->scratch);
-    TRY(vv_instance_state_encode(&guest->state, &guest->scratch));
-    if (guest->scratch.size != working->fields->instance_size ||
-        memcmp(guest->scratch.data, working->fields->instance, guest->scratch.size) != 0)
-        TRY(vv_session_set_instance(guests->session, working, guest->scratch.data, guest->scratch.size));
+    guest->known = true;
     guest->changed = guest->running > 0;
 out:
     return rc;
 }
 
 /* ---- Restore -------------------------------------------------------------------------------------- */
-
-/* Whether values are all that an undo can change: lengths of tables and drops cannot go back in place. */
-static bool goes_back_in_place(const struct varve_guest *guest)
-{
-    return guest->code->plan.table_count == 0 && guest->code->plan.segment_count == 0;
-}
 
 static varve_status restore_table(struct varve_guest *guest, uint32_t place,
                                   const struct vv_state_table *table)
@@ -301,6 +319,7 @@ static void restore_global(struct varve_guest *guest, uint32_t place, const stru
     union vv_slot slot;
     struct vv_function function;
 
+    guest->state.globals[place].value = *value;
     if (vv_wasm_is_number(value->type)) {
         memcpy(&slot, value->bits, sizeof slot);
         vv_global_set(guest->instance, &guest->globals[place], value->type, &slot);
@@ -323,6 +342,7 @@ static varve_status restore(struct varve_guest *guest, const struct vv_module *f
 
     TRY(vv_instance_state_decode(fields->instance, fields->instance_size, UINT32_MAX, &state));
     TRY(vv_instance_state_check(&state, plan));
+    guest->known = false;
     for (uint32_t i = 0; i < state.global_count; i++) {
         while (plan->globals[at].index != state.globals[i].index)
             at++;
@@ -342,6 +362,7 @@ static varve_status restore(struct varve_guest *guest, const struct vv_module *f
         if (state.segments[i].dropped)
             TRY(drop_segment(guest, at));
     }
+    guest->known = state.global_count == plan->global_count;
 out:
     vv_instance_state_release(&state);
     return rc;

@@ -46,7 +46,8 @@ struct varve_guest {
     const uint8_t *bytes;
     struct vv_instance *instance;
     struct vv_extra extra;
-    struct vv_instance_state state; /* filled by capture, in the plan's order */
+    struct vv_instance_state state; /* in the plan's order: what was captured or restored last */
+    bool known;                     /* it is, and the session holds the same */
     struct vv_global *globals;
     struct vv_gtable *tables, refs;
     struct vv_identity *identities; /* of the directory's functions, by identity; made when first asked for */
