@@ -243,7 +243,7 @@ static void every_limit_holds_at_its_number(void **state)
     } cases[] = {
         { offsetof(varve_limits, code_bytes), true, 0, "code" },
         { offsetof(varve_limits, memory_bytes), true, 65536, "memory_bytes" },
-        { offsetof(varve_limits, functions), false, 28, "function" },
+        { offsetof(varve_limits, functions), false, 29, "function" },
         { offsetof(varve_limits, table_entries), false, 4, "table" },
         { offsetof(varve_limits, params), false, 3, "param" },
     };
