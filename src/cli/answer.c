@@ -40,16 +40,100 @@ int cli_exit_code(varve_status status)
     }
 }
 
-static void print_json(FILE *out, json_t *object)
+/* ---- texts ------------------------------------------------------------------------------------ */
+
+/* How many bytes the character at `text` has; 0: it is no UTF-8. */
+static size_t character_size(const char *text)
 {
-    (void)json_dumpf(object, out, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    (void)fputc('\n', out);
+    const unsigned char *c = (const unsigned char *)text;
+    const size_t size = c[0] < 0x80   ? 1
+                        : c[0] < 0xc2 ? 0
+                        : c[0] < 0xe0 ? 2
+                        : c[0] < 0xf0 ? 3
+                        : c[0] < 0xf5 ? 4
+                                      : 0;
+
+    for (size_t i = 1; i < size; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    if (size == 3 && ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f)))
+        return 0; /* too long, or half of a pair */
+    if (size == 4 && ((c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f)))
+        return 0;
+    return size;
+}
+
+static bool is_control(char c)
+{
+    return (unsigned char)c < 32 || c == 127;
+}
+
+json_t *cli_json_text(const char *text)
+{
+    json_t *whole = json_string(text == NULL ? "" : text);
+    char *copy = NULL;
+    size_t used = 0;
+
+    if (whole != NULL || text == NULL)
+        return whole == NULL ? json_null() : whole;
+    copy = malloc(strlen(text) * 3 + 1); /* U+FFFD has three bytes */
+    if (copy == NULL)
+        return json_null();
+    while (*text != '\0') {
+        const size_t size = character_size(text);
+        memcpy(copy + used, size == 0 ? "\xef\xbf\xbd" : text, size == 0 ? 3 : size);
+        used += size == 0 ? 3 : size;
+        text += size == 0 ? 1 : size;
+    }
+    whole = json_stringn(copy, used);
+    free(copy);
+    return whole == NULL ? json_null() : whole;
+}
+
+void cli_subject(const char *text, char subject[CLI_SUBJECT])
+{
+    size_t used = 0;
+
+    while (*text == ' ' || *text == '\n' || *text == '\t')
+        text++;
+    while (*text != '\0') {
+        const size_t size = character_size(text);
+        const size_t taken = size == 0 ? 1 : size;
+        if (used + taken >= CLI_SUBJECT)
+            break;
+        memcpy(subject + used, size == 0 ? "?" : is_control(*text) ? " " : text, taken);
+        used += taken;
+        text += taken;
+    }
+    while (used > 0 && subject[used - 1] == ' ')
+        used--;
+    subject[used] = '\0';
+}
+
+void cli_put_plain(FILE *out, const char *text, const char *newline)
+{
+    for (; *text != '\0'; text++)
+        if (*text == '\n')
+            (void)fputs(newline, out);
+        else
+            (void)fputc(is_control(*text) && *text != '\t' ? '?' : *text, out);
+}
+
+/* ---- answers ---------------------------------------------------------------------------------- */
+
+static void print_json(struct cli *cli, json_t *object)
+{
+    if (cli->line != 0)
+        (void)json_object_set_new(object, "line", json_integer(cli->line));
+    (void)json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    (void)fputc('\n', stdout);
     json_decref(object);
+    cli->answered = true;
 }
 
 void cli_line(struct cli *cli, json_t *object)
 {
-    print_json(cli->out, object);
+    print_json(cli, object);
 }
 
 void cli_set(struct cli *cli, const char *key, json_t *value)
@@ -59,14 +143,15 @@ void cli_set(struct cli *cli, const char *key, json_t *value)
     (void)json_object_set_new(cli->answer, key, value);
 }
 
-/* What guests printed since the last answer: into the object, and forgotten. */
-static void collect_output(struct cli *cli)
+/* What guests printed since the last answer: into that object, and forgotten. */
+static void collect_output(struct cli *cli, json_t *object)
 {
     static const char *const names[] = { NULL, "stdout", "stderr" };
 
     for (int stream = 1; stream <= 2; stream++) {
-        if (cli->printed_size[stream] > 0 && cli->answer != NULL)
-            cli_set(cli, names[stream], cli_json_bytes(cli->printed[stream], cli->printed_size[stream]));
+        if (cli->printed_size[stream] > 0 && object != NULL)
+            (void)json_object_set_new(object, names[stream],
+                                      cli_json_bytes(cli->printed[stream], cli->printed_size[stream]));
         free(cli->printed[stream]);
         cli->printed[stream] = NULL;
         cli->printed_size[stream] = 0;
@@ -75,18 +160,29 @@ static void collect_output(struct cli *cli)
 
 void cli_flush(struct cli *cli)
 {
-    collect_output(cli);
+    collect_output(cli, cli->answer);
     if (cli->answer != NULL)
-        print_json(cli->out, cli->answer);
+        print_json(cli, cli->answer);
     cli->answer = NULL;
 }
 
 const char *cli_paint(const struct cli *cli, FILE *stream, const char *code)
 {
-    return cli->color && isatty(fileno(stream)) ? code : "";
+    return cli->color_always || (cli->color && isatty(fileno(stream))) ? code : "";
 }
 
-static int tell_failure(struct cli *cli, varve_status status, const char *message, const char *trace)
+static json_t *json_failure(const struct cli *cli, varve_status status, const char *message,
+                            const char *trace)
+{
+    json_t *error = json_pack("{s:s, s:i, s:o, s:o}", "status", varve_status_name(status), "code",
+                              (int)status, "message", cli_json_text(message), "trace", cli_json_text(trace));
+
+    if (cli->place != NULL)
+        (void)json_object_set_new(error, "place", cli_json_text(cli->place));
+    return json_pack("{s:o}", "error", error);
+}
+
+int cli_tell(struct cli *cli, varve_status status, const char *message, const char *trace)
 {
     cli->status = status;
     if (cli->quiet_failure)
@@ -94,18 +190,22 @@ static int tell_failure(struct cli *cli, varve_status status, const char *messag
     json_decref(cli->answer);
     cli->answer = NULL;
     if (cli->json) {
-        json_t *error = json_pack("{s:s, s:i, s:s, s:s}", "status", varve_status_name(status), "code",
-                                  (int)status, "message", message, "trace", trace);
-        if (cli->place != NULL)
-            (void)json_object_set_new(error, "place", json_string(cli->place));
-        print_json(stdout, json_pack("{s:o}", "error", error));
+        json_t *failure = json_failure(cli, status, message, trace);
+        collect_output(cli, failure);
+        print_json(cli, failure);
     }
     (void)fflush(stdout);
-    (void)fprintf(stderr, "%svarve:%s %s%s%s\n", cli_paint(cli, stderr, "\033[31m"),
-                  cli_paint(cli, stderr, "\033[0m"), cli->place == NULL ? "" : cli->place,
-                  cli->place == NULL ? "" : ": ", message);
-    if (trace[0] != '\0')
-        (void)fprintf(stderr, "%s%s", trace, trace[strlen(trace) - 1] == '\n' ? "" : "\n");
+    (void)fprintf(stderr, "%svarve:%s ", cli_paint(cli, stderr, "\033[31m"),
+                  cli_paint(cli, stderr, "\033[0m"));
+    if (cli->place != NULL) {
+        cli_put_plain(stderr, cli->place, " ");
+        (void)fputs(": ", stderr);
+    }
+    cli_put_plain(stderr, message, " ");
+    (void)fputc('\n', stderr);
+    cli_put_plain(stderr, trace, "\n");
+    if (trace[0] != '\0' && trace[strlen(trace) - 1] != '\n')
+        (void)fputc('\n', stderr);
     return cli_exit_code(status);
 }
 
@@ -113,8 +213,8 @@ int cli_fail(struct cli *cli, const varve_error *error, const varve_receipt *rec
 {
     const varve_receipt_info *info = receipt == NULL ? NULL : varve_receipt_get(receipt);
 
-    return tell_failure(cli, error->status, error->message,
-                        info == NULL || info->trace == NULL ? "" : info->trace);
+    return cli_tell(cli, error->status, error->message,
+                    info == NULL || info->trace == NULL ? "" : info->trace);
 }
 
 int cli_error(struct cli *cli, varve_status status, const char *format, ...)
@@ -125,7 +225,7 @@ int cli_error(struct cli *cli, varve_status status, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    return tell_failure(cli, status, message, "");
+    return cli_tell(cli, status, message, "");
 }
 
 int cli_usage(struct cli *cli, const char *format, ...)
@@ -136,7 +236,7 @@ int cli_usage(struct cli *cli, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    return tell_failure(cli, VARVE_MISUSE, message, "");
+    return cli_tell(cli, VARVE_MISUSE, message, "");
 }
 
 void cli_note(const struct cli *cli, const char *format, ...)
@@ -263,12 +363,13 @@ json_t *cli_json_commit(struct cli *cli, const varve_commit_info *info)
     for (varve_ref ref = VARVE_INIT(varve_ref), *after = NULL;
          varve_ref_next(cli->store, after == NULL ? NULL : ref.name, &ref, NULL) == VARVE_OK; after = &ref)
         if (memcmp(&ref.commit, &info->id, 32) == 0)
-            (void)json_array_append_new(refs, json_string(ref.name));
+            (void)json_array_append_new(refs, cli_json_text(ref.name));
     json_t *object =
-        json_pack("{s:o, s:I, s:o, s:o, s:s, s:s, s:s, s:s}", "id", cli_json_hex(info->id.bytes, 32),
+        json_pack("{s:o, s:I, s:o, s:o, s:o, s:o, s:s, s:o}", "id", cli_json_hex(info->id.bytes, 32),
                   "number", (json_int_t)info->number, "root", cli_json_hex(info->root.bytes, 32), "parent",
                   is_zero(info->parent.bytes) ? json_null() : cli_json_hex(info->parent.bytes, 32), "branch",
-                  info->branch, "message", info->message, "time", when, "engine", info->engine);
+                  cli_json_text(info->branch), "message", cli_json_text(info->message), "time", when,
+                  "engine", cli_json_text(info->engine));
     (void)json_object_update_new(object,
                                  json_pack("{s:I, s:I, s:I, s:I, s:o}", "modules", (json_int_t)info->modules,
                                            "modules_changed", (json_int_t)info->modules_changed,
@@ -284,8 +385,8 @@ const char *cli_kind_name(varve_kind kind)
 
 json_t *cli_json_module(const varve_module_info *info)
 {
-    return json_pack("{s:o, s:s, s:s, s:o, s:o, s:I, s:o, s:I}", "id", cli_json_hex(info->id.bytes, 32),
-                     "name", info->name, "kind", cli_kind_name(info->kind), "code",
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:I, s:o, s:I}", "id", cli_json_hex(info->id.bytes, 32),
+                     "name", cli_json_text(info->name), "kind", cli_kind_name(info->kind), "code",
                      cli_json_hex(info->code, 32), "owner", cli_json_hex(info->owner, 32), "memory_size",
                      (json_int_t)info->memory_size, "memory_root", cli_json_hex(info->memory_root, 32),
                      "globals", (json_int_t)info->globals);
@@ -356,9 +457,9 @@ static json_t *json_events(const varve_receipt *receipt, size_t count)
 
     for (size_t i = 0; i < count && varve_receipt_event(receipt, i, &event) == VARVE_OK; i++)
         (void)json_array_append_new(
-            events, json_pack("{s:o, s:s, s:o, s:b}", "source", cli_json_hex(event.source.bytes, 32), "topic",
-                              event.topic, "data", cli_json_bytes(event.data, event.data_size), "reverted",
-                              event.reverted));
+            events, json_pack("{s:o, s:o, s:o, s:b}", "source", cli_json_hex(event.source.bytes, 32), "topic",
+                              cli_json_text(event.topic), "data", cli_json_bytes(event.data, event.data_size),
+                              "reverted", event.reverted));
     return events;
 }
 
@@ -369,10 +470,11 @@ static json_t *json_frames(const varve_receipt *receipt, size_t count)
 
     for (size_t i = 0; i < count && varve_receipt_frame(receipt, i, &frame) == VARVE_OK; i++)
         (void)json_array_append_new(
-            frames, json_pack("{s:o, s:s, s:i, s:s, s:I, s:I}", "module",
-                              cli_json_hex(frame.module.bytes, 32), "function", frame.function, "depth",
-                              (int)frame.depth, "status", varve_status_name(frame.status), "gas_used",
-                              (json_int_t)frame.gas_used, "gas_limit", (json_int_t)frame.gas_limit));
+            frames,
+            json_pack("{s:o, s:o, s:i, s:s, s:I, s:I}", "module", cli_json_hex(frame.module.bytes, 32),
+                      "function", cli_json_text(frame.function), "depth", (int)frame.depth, "status",
+                      varve_status_name(frame.status), "gas_used", (json_int_t)frame.gas_used, "gas_limit",
+                      (json_int_t)frame.gas_limit));
     return frames;
 }
 
@@ -381,12 +483,13 @@ json_t *cli_json_receipt(const varve_receipt *receipt)
     if (receipt == NULL)
         return json_null();
     const varve_receipt_info *info = varve_receipt_get(receipt);
-    return json_pack(
-        "{s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:o, s:o, s:o}", "status", varve_status_name(info->status),
-        "message", info->message, "trace", info->trace, "data", cli_json_bytes(info->data, info->data_size),
-        "gas_used", (json_int_t)info->gas_used, "gas_limit", (json_int_t)info->gas_limit, "pages_changed",
-        (json_int_t)info->pages_changed, "events", json_events(receipt, info->event_count), "frames",
-        json_frames(receipt, info->frame_count), "digest", cli_json_hex(info->digest, 32));
+    return json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:o}", "status",
+                     varve_status_name(info->status), "message", cli_json_text(info->message), "trace",
+                     cli_json_text(info->trace), "data", cli_json_bytes(info->data, info->data_size),
+                     "gas_used", (json_int_t)info->gas_used, "gas_limit", (json_int_t)info->gas_limit,
+                     "pages_changed", (json_int_t)info->pages_changed, "events",
+                     json_events(receipt, info->event_count), "frames",
+                     json_frames(receipt, info->frame_count), "digest", cli_json_hex(info->digest, 32));
 }
 
 char *cli_refs_of(struct cli *cli, const varve_commit_id *id)

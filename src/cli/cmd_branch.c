@@ -17,20 +17,20 @@ static int list_refs(struct cli *cli, bool tags)
          first = false) {
         varve_commit *commit = NULL;
         varve_error error;
-        char hex[65];
+        char hex[65], subject[CLI_SUBJECT];
         if (is_tag(ref.name) != tags)
             continue;
         varve_hex_format(ref.commit.bytes, hex);
         if (varve_commit_open(cli->store, hex, &commit, &error) != VARVE_OK)
             return cli_fail(cli, &error, NULL);
         const varve_commit_info *info = varve_commit_get(commit);
+        cli_subject(info->message, subject);
         const char *name = tags ? ref.name + 5 : ref.name;
         if (cli->json)
-            cli_line(cli, json_pack("{s:s, s:s, s:I, s:I}", "name", ref.name, "commit", hex, "number",
-                                    (json_int_t)info->number, "moves", (json_int_t)ref.moves));
+            cli_line(cli, json_pack("{s:o, s:s, s:I, s:I}", "name", cli_json_text(name), "commit", hex,
+                                    "number", (json_int_t)info->number, "moves", (json_int_t)ref.moves));
         else
-            (void)fprintf(cli->out, "%-16s  r%-4" PRIu64 "  %.12s  %s\n", name, info->number, hex,
-                          info->message);
+            (void)fprintf(cli->out, "%-16s  r%-4" PRIu64 "  %.12s  %s\n", name, info->number, hex, subject);
         varve_commit_close(commit);
     }
     return EXIT_DONE;
@@ -48,23 +48,38 @@ static int make_ref(struct cli *cli, const char *name, const char *revision)
         code = cli_fail(cli, &error, NULL);
     }
     if (code == EXIT_DONE && cli->json) {
-        cli_set(cli, "name", json_string(name));
+        cli_set(cli, "name", cli_json_text(is_tag(name) ? name + 5 : name));
         cli_set(cli, "commit", cli_json_commit(cli, varve_commit_get(commit)));
     }
     varve_commit_close(commit);
     return code;
 }
 
+/* Its commits stay, so what is said is the way back. */
 static int delete_ref(struct cli *cli, const char *name)
 {
+    const char *word = is_tag(name) ? name + 5 : name;
+    varve_ref ref = VARVE_INIT(varve_ref);
     varve_commit *commit = NULL;
     varve_error error;
-    int code = cli_commit_open(cli, name, &commit);
+    int code = EXIT_DONE;
+    bool found = false;
+
+    while (!found &&
+           varve_ref_next(cli->store, ref.name[0] == '\0' ? NULL : ref.name, &ref, NULL) == VARVE_OK)
+        found = strcmp(ref.name, name) == 0;
+    if (!found)
+        return cli_error(cli, VARVE_NOT_FOUND, "no %s %s: see `varve %s`", is_tag(name) ? "tag" : "branch",
+                         word, is_tag(name) ? "tag" : "branch");
+    code = cli_commit_open(cli, name, &commit);
 
     if (code == EXIT_DONE && varve_ref_set(cli->store, name, NULL, commit, 0, &error) != VARVE_OK)
         code = cli_fail(cli, &error, NULL);
+    if (code == EXIT_DONE)
+        cli_note(cli, "deleted %s; back with: varve %s %s r%" PRIu64, word, is_tag(name) ? "tag" : "branch",
+                 word, varve_commit_get(commit)->number);
     if (code == EXIT_DONE && cli->json)
-        cli_set(cli, "deleted", json_string(name));
+        cli_set(cli, "deleted", cli_json_text(word));
     varve_commit_close(commit);
     return code;
 }
@@ -91,7 +106,8 @@ static int branch_or_tag(struct cli *cli, int argc, char **argv, bool tags)
         return code;
     if (argc < 2)
         return list_refs(cli, tags);
-    (void)snprintf(name, sizeof name, "%s%s", tags ? "tags/" : "", argv[1]);
+    if (snprintf(name, sizeof name, "%s%s", tags ? "tags/" : "", argv[1]) >= (int)sizeof name)
+        return cli_usage(cli, "NAME %.40s...: too long", argv[1]);
     return delete ? delete_ref(cli, name) : make_ref(cli, name, argc > 2 ? argv[2] : "HEAD");
 }
 

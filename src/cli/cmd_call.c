@@ -3,5 +3,5 @@
 
 int cmd_call(struct cli *cli, int argc, char **argv)
 {
-    return cli_step(cli, argc, argv, statement_call, NULL, true);
+    return cli_step(cli, argc, argv, statement_call, true);
 }

@@ -9,13 +9,13 @@ static const char *const kind_names[] = { "?", "added", "removed", "code", "size
 struct diff_view {
     bool pages, bytes;      /* --pages, --bytes */
     varve_module_id module; /* of the summary line that is being collected */
-    char name[65];
+    char name[128];         /* or its id when it has none */
     uint64_t page_count, byte_count;
     char notes[64]; /* "added", "code, size" */
     bool any, open;
 };
 
-static uint64_t distance(const varve_change *change)
+uint64_t cli_page_distance(const varve_change *change)
 {
     static const uint8_t zeros[4096];
     const uint8_t *before = change->before == NULL ? zeros : change->before;
@@ -41,11 +41,11 @@ static void end_module(struct cli *cli, struct diff_view *view)
     view->open = false;
 }
 
-static void name_of(const varve_change *change, char name[65])
+static void name_of(const varve_change *change, char name[128])
 {
     varve_hex_format(change->module.bytes, name);
     if (change->name[0] != '\0')
-        (void)snprintf(name, 65, "%.64s", change->name);
+        (void)snprintf(name, 128, "%s", change->name);
 }
 
 static void print_hex_row(FILE *out, char sign, uint64_t address, const uint8_t *data)
@@ -76,10 +76,10 @@ static void print_json(struct cli *cli, const struct diff_view *view, const varv
     json_t *object = json_pack("{s:s}", "change", kind_names[change->kind]);
 
     if (change->kind == VARVE_CHANGE_META) {
-        (void)json_object_set_new(object, "key", json_string(change->key));
+        (void)json_object_set_new(object, "key", cli_json_text(change->key));
     } else {
         (void)json_object_set_new(object, "module", cli_json_hex(change->module.bytes, 32));
-        (void)json_object_set_new(object, "name", json_string(view->name));
+        (void)json_object_set_new(object, "name", cli_json_text(change->name));
         (void)json_object_set_new(object, "index", json_integer((json_int_t)change->index));
     }
     if (!page || view->bytes) {
@@ -122,7 +122,7 @@ static void take_change(struct cli *cli, struct diff_view *view, const varve_cha
             (void)fprintf(cli->out, "%s %s\n", view->name, kind_names[change->kind]);
     } else {
         view->page_count++;
-        view->byte_count += distance(change);
+        view->byte_count += cli_page_distance(change);
         if (view->pages || view->bytes)
             print_page(cli, view, change);
     }

@@ -2,7 +2,7 @@
 #include "cli/cli.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
+#include <string.h>
 
 static const char *const severities[] = { "?", "note", "warning", "damage" };
 
@@ -11,18 +11,19 @@ static void print_finding(void *context, const varve_finding *finding)
     struct cli *cli = context;
 
     if (cli->json) {
-        cli_line(cli,
-                 json_pack("{s:s, s:s?, s:o, s:o, s:s, s:b}", "severity", severities[finding->severity],
-                           "file", finding->file, "commit",
-                           finding->commit == NULL ? json_null() : cli_json_hex(finding->commit->bytes, 32),
-                           "module",
-                           finding->module == NULL ? json_null() : cli_json_hex(finding->module->bytes, 32),
-                           "text", finding->text, "repaired", finding->repaired));
+        cli_line(cli, json_pack(
+                          "{s:s, s:o, s:o, s:o, s:o, s:b}", "severity", severities[finding->severity], "file",
+                          finding->file == NULL ? json_null() : cli_json_text(finding->file), "commit",
+                          finding->commit == NULL ? json_null() : cli_json_hex(finding->commit->bytes, 32),
+                          "module",
+                          finding->module == NULL ? json_null() : cli_json_hex(finding->module->bytes, 32),
+                          "text", cli_json_text(finding->text), "repaired", finding->repaired));
         return;
     }
+    const size_t length = finding->file == NULL ? 0 : strlen(finding->file);
+    const bool named = length > 0 && strncmp(finding->text, finding->file, length) == 0;
     (void)fprintf(cli->out, "%s: %s%s%s", severities[finding->severity],
-                  finding->file == NULL ? "" : finding->file, finding->file == NULL ? "" : ": ",
-                  finding->text);
+                  length > 0 && !named ? finding->file : "", length > 0 && !named ? ": " : "", finding->text);
     if (finding->commit != NULL) {
         char id[13];
         cli_short_id(finding->commit->bytes, id);
@@ -51,6 +52,7 @@ int cmd_fsck(struct cli *cli, int argc, char **argv)
         return code;
     check.flags = quick ? VARVE_CHECK_QUICK : 0;
     check.finding = print_finding;
+    check.progress = cli_progress;
     check.context = cli;
     if (varve_store_check(cli->store_path, &check, &damage, &error) != VARVE_OK)
         return cli_fail(cli, &error, NULL);

@@ -3,5 +3,5 @@
 
 int cmd_image(struct cli *cli, int argc, char **argv)
 {
-    return cli_step(cli, argc, argv, statement_image, NULL, false);
+    return cli_step(cli, argc, argv, statement_image, false);
 }

@@ -1,7 +1,6 @@
 /* cmd_init.c - varve init: an empty store. */
 #include "cli/cli.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 int cmd_init(struct cli *cli, int argc, char **argv)
@@ -21,18 +20,19 @@ int cmd_init(struct cli *cli, int argc, char **argv)
     if (!cli_options(cli, &argc, argv, options, "[DIR]", "Make an empty store in DIR (default: here).", 0, 1,
                      &code))
         return code;
+    if (argc > 1 && argv[1][0] == '\0')
+        return cli_usage(cli, "DIR: no name is given");
     const char *given = argc > 1 ? argv[1] : cli->store_option != NULL ? cli->store_option : ".";
     if (strcmp(layout, "flat") == 0 || strcmp(layout, "chain") == 0 || strcmp(layout, "tree") == 0)
         return cli_error(cli, VARVE_UNSUPPORTED, "layout %s: this version has journal only", layout);
     if (strcmp(layout, "journal") != 0)
-        return cli_usage(cli, "--layout %s: journal", layout);
+        return cli_usage(cli, "--layout %s: journal, tree, flat or chain", layout);
     if (strcmp(retain, "all") != 0)
         return cli_error(cli, VARVE_UNSUPPORTED, "--retain %s: this version keeps all commits", retain);
     if (strcmp(durability, "durable") != 0 && strcmp(durability, "buffered") != 0)
         return cli_usage(cli, "--durability %s: durable or buffered", durability);
-    if (varve_store_open(given,
-                         &(varve_store_options){ .size = sizeof store, .flags = VARVE_STORE_READ_ONLY },
-                         &cli->store, &error) != VARVE_NOT_FOUND)
+    store.flags = VARVE_STORE_READ_ONLY;
+    if (varve_store_open(given, &store, &cli->store, &error) != VARVE_NOT_FOUND)
         return cli_error(cli, VARVE_EXISTS, "%s: already a store", given);
     store.flags = VARVE_STORE_CREATE;
     store.layout = VARVE_LAYOUT_JOURNAL;
@@ -41,7 +41,7 @@ int cmd_init(struct cli *cli, int argc, char **argv)
         varve_store_stat(cli->store, &info, &error) != VARVE_OK)
         return cli_fail(cli, &error, NULL);
     if (cli->json) {
-        cli_set(cli, "store", json_string(given));
+        cli_set(cli, "store", cli_json_text(given));
         cli_set(cli, "layout", json_string(layout));
         cli_set(cli, "format", json_integer((json_int_t)info.format));
     } else {

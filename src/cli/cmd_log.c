@@ -16,27 +16,26 @@ static void print_commit(struct cli *cli, const varve_commit_info *info, bool mo
         cli_line(cli, object);
         return;
     }
-    char *refs = cli_refs_of(cli, &info->id);
+    const bool gone = info->number == 0; /* a move that deleted the ref */
+    char subject[CLI_SUBJECT], number[24];
+    char *refs = gone ? NULL : cli_refs_of(cli, &info->id);
     cli_short_id(info->id.bytes, id);
     cli_time_text(info->time_ns, when);
     when[10] = ' ';
-    (void)fprintf(
-        cli->out, "%sr%-4" PRIu64 " %s%s  %.19s  %s%s%s%s%s%s%" PRIu64 " page%s  %s%s%s\n",
-        cli_paint(cli, cli->out, "\033[33m"), info->number, id, cli_paint(cli, cli->out, "\033[0m"), when,
-        refs != NULL && refs[0] ? cli_paint(cli, cli->out, "\033[36m") : "",
-        refs != NULL && refs[0] ? "(" : "", refs == NULL ? "" : refs, refs != NULL && refs[0] ? ")" : "",
-        refs != NULL && refs[0] ? cli_paint(cli, cli->out, "\033[0m") : "",
-        refs != NULL && refs[0] ? "  " : "", info->pages_changed, info->pages_changed == 1 ? "" : "s",
-        moves ? info->move : "", moves ? "  " : "", info->message);
+    cli_subject(info->message, subject);
+    (void)snprintf(number, sizeof number, "r%" PRIu64, info->number);
+    (void)fprintf(cli->out, "%s%-5s %s%s  %.19s  ", cli_paint(cli, cli->out, "\033[33m"), gone ? "-" : number,
+                  gone ? "-           " : id, cli_paint(cli, cli->out, "\033[0m"), when);
+    if (refs != NULL && refs[0])
+        (void)fprintf(cli->out, "%s(%s)%s  ", cli_paint(cli, cli->out, "\033[36m"), refs,
+                      cli_paint(cli, cli->out, "\033[0m"));
+    if (moves)
+        (void)fprintf(cli->out, "%s  ", info->move);
+    if (!gone)
+        (void)fprintf(cli->out, "%" PRIu64 " page%s  ", info->pages_changed,
+                      info->pages_changed == 1 ? "" : "s");
+    (void)fprintf(cli->out, "%s\n", subject);
     free(refs);
-}
-
-/* HEAD in either end of a range stands for the branch. */
-static void put_branch(const struct cli *cli, const char *revision, char text[1024])
-{
-    const bool head = strncmp(revision, "HEAD", 4) == 0 && strchr("~^@", revision[4]) != NULL;
-
-    (void)snprintf(text, 1024, "%s%s", head ? cli_branch(cli) : "", head ? revision + 4 : revision);
 }
 
 int cmd_log(struct cli *cli, int argc, char **argv)
@@ -44,7 +43,7 @@ int cmd_log(struct cli *cli, int argc, char **argv)
     const char *limit = NULL, *module = NULL;
     bool moves = false;
     uint64_t left = UINT64_MAX;
-    char from[1024], until[1024] = "", words[1024];
+    char from[CLI_REVISION], until[CLI_REVISION], first[CLI_REVISION];
     varve_log_options log_options = VARVE_INIT(varve_log_options);
     varve_log *log = NULL;
     const varve_commit_info *info = NULL;
@@ -64,13 +63,19 @@ int cmd_log(struct cli *cli, int argc, char **argv)
         return code;
     if (limit != NULL && !cli_parse_u64(limit, &left))
         return cli_usage(cli, "-n %s: not a number", limit);
-    (void)snprintf(words, sizeof words, "%s", argc > 1 ? argv[1] : "HEAD");
-    char *dots = strstr(words, "..");
-    put_branch(cli, dots == NULL ? words : dots + 2, from);
+    const char *words = argc > 1 ? argv[1] : "HEAD";
+    const char *dots = strstr(words, "..");
     if (dots != NULL) {
-        *dots = '\0';
-        put_branch(cli, words, until);
+        if ((size_t)(dots - words) >= sizeof first)
+            return cli_usage(cli, "revision %.40s...: too long", words);
+        memcpy(first, words, (size_t)(dots - words));
+        first[dots - words] = '\0';
+        code = cli_revision(cli, first, until);
     }
+    if (code == EXIT_DONE)
+        code = cli_revision(cli, dots == NULL ? words : dots + 2, from);
+    if (code != EXIT_DONE)
+        return code;
     code = cli_open_store(cli, true);
     if (code != EXIT_DONE)
         return code;

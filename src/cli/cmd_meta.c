@@ -9,6 +9,8 @@ static bool changes(int argc, char **argv)
     int words = 0;
 
     for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--") == 0)
+            return words + argc - 1 - i > 1;
         if (strcmp(argv[i], "--unset") == 0)
             return true;
         if (strcmp(argv[i], "-b") == 0 || strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--at") == 0 ||
@@ -23,6 +25,6 @@ static bool changes(int argc, char **argv)
 int cmd_meta(struct cli *cli, int argc, char **argv)
 {
     if (changes(argc, argv))
-        return cli_step(cli, argc, argv, statement_meta, NULL, false);
+        return cli_step(cli, argc, argv, statement_meta, false);
     return cli_look(cli, argc, argv, statement_meta, false);
 }

@@ -3,5 +3,5 @@
 
 int cmd_poke(struct cli *cli, int argc, char **argv)
 {
-    return cli_step(cli, argc, argv, statement_poke, NULL, false);
+    return cli_step(cli, argc, argv, statement_poke, false);
 }

@@ -12,7 +12,7 @@ static int write_file(struct cli *cli, const char *path, const void *data, size_
 
     if (file != NULL)
         written = fclose(file) == 0 && written;
-    return written ? EXIT_DONE : cli_error(cli, VARVE_IO, "%s: %s", path, strerror(errno));
+    return written ? EXIT_DONE : cli_error(cli, VARVE_IO, "cannot write %s: %s", path, strerror(errno));
 }
 
 int cmd_prove(struct cli *cli, int argc, char **argv)
@@ -42,16 +42,13 @@ int cmd_prove(struct cli *cli, int argc, char **argv)
     code = cli_begin(cli, true);
     if (code != EXIT_DONE)
         return code;
-    if (strlen(argv[1]) == 64 && varve_hex_parse(argv[1], id.bytes) == VARVE_OK) {
-        address = address / 4096;
-    } else {
+    if (strlen(argv[1]) != 64 || varve_hex_parse(argv[1], id.bytes) != VARVE_OK) {
         code = cli_module(cli, argv[1], &module);
         if (code != EXIT_DONE)
             return code;
         id = module.id;
-        address = address / 4096;
     }
-    if (varve_prove(cli->session, &id, address, &proof, &size, &error) != VARVE_OK ||
+    if (varve_prove(cli->session, &id, address / 4096, &proof, &size, &error) != VARVE_OK ||
         varve_session_root(cli->session, &root, &error) != VARVE_OK) {
         varve_free(proof);
         return cli_fail(cli, &error, NULL);
@@ -99,7 +96,7 @@ int cmd_verify(struct cli *cli, int argc, char **argv)
     free(data);
     if (status != VARVE_OK) {
         if (cli->json)
-            cli_line(cli, json_pack("{s:b, s:s}", "proved", 0, "why", error.message));
+            cli_line(cli, json_pack("{s:b, s:o}", "proved", 0, "why", cli_json_text(error.message)));
         else
             cli_note(cli, "not proved: %s", error.message);
         return EXIT_FAILED;

@@ -3,5 +3,5 @@
 
 int cmd_remove(struct cli *cli, int argc, char **argv)
 {
-    return cli_step(cli, argc, argv, statement_remove, NULL, false);
+    return cli_step(cli, argc, argv, statement_remove, false);
 }

@@ -26,7 +26,7 @@ int cmd_restore(struct cli *cli, int argc, char **argv)
     if (code == EXIT_DONE && varve_ref_set(cli->store, branch, to, from, 0, &error) != VARVE_OK)
         code = cli_fail(cli, &error, NULL);
     if (code == EXIT_DONE && cli->json) {
-        cli_set(cli, "branch", json_string(branch));
+        cli_set(cli, "branch", cli_json_text(branch));
         cli_set(cli, "from", cli_json_commit(cli, varve_commit_get(from)));
         cli_set(cli, "to", cli_json_commit(cli, varve_commit_get(to)));
     } else if (code == EXIT_DONE) {

@@ -17,25 +17,13 @@ static void print_tally(struct cli *cli, const struct tally *tally, json_t *chan
 
     varve_hex_format(tally->id.bytes, hex);
     if (cli->json)
-        (void)json_array_append_new(changed, json_pack("{s:s, s:s, s:I, s:I}", "module", hex, "name",
-                                                       tally->name, "pages", (json_int_t)tally->pages,
-                                                       "bytes", (json_int_t)tally->bytes));
+        (void)json_array_append_new(
+            changed, json_pack("{s:s, s:o, s:I, s:I}", "module", hex, "name", cli_json_text(tally->name),
+                               "pages", (json_int_t)tally->pages, "bytes", (json_int_t)tally->bytes));
     else
         (void)fprintf(cli->out, "%-8s  %s  %" PRIu64 " page%s, %" PRIu64 " bytes\n", "changed",
                       tally->name[0] ? tally->name : hex, tally->pages, tally->pages == 1 ? "" : "s",
                       tally->bytes);
-}
-
-static uint64_t bytes_that_differ(const varve_change *change)
-{
-    static const uint8_t zeros[4096];
-    const uint8_t *before = change->before == NULL ? zeros : change->before;
-    const uint8_t *after = change->after == NULL ? zeros : change->after;
-    uint64_t count = 0;
-
-    for (size_t i = 0; i < sizeof zeros; i++)
-        count += before[i] != after[i];
-    return count;
 }
 
 /* The difference with the parent, summed by module. */
@@ -68,7 +56,7 @@ static int show_changed(struct cli *cli, const varve_commit *commit, json_t *cha
         (void)snprintf(tally.name, sizeof tally.name, "%s", change->name);
         if (change->kind == VARVE_CHANGE_PAGE) {
             tally.pages++;
-            tally.bytes += bytes_that_differ(change);
+            tally.bytes += cli_page_distance(change);
         }
     }
     if (tally.any)
@@ -97,9 +85,10 @@ static int show(struct cli *cli, const varve_commit *commit)
     cli_time_text(info->time_ns, when);
     (void)fprintf(cli->out, "id        %s\nnumber    r%" PRIu64 "\nroot      %s\nparent    %s\n", id,
                   info->number, root, strspn(parent, "0") == 64 ? "none" : parent);
-    (void)fprintf(cli->out, "branch    %s\ntime      %s\nengine    %s\nmessage   %s\n", info->branch, when,
-                  info->engine[0] ? info->engine : "none", info->message);
-    (void)fprintf(cli->out, "written   %" PRIu64 " bytes\n", info->bytes_written);
+    (void)fprintf(cli->out, "branch    %s\ntime      %s\nengine    %s\nmessage   ", info->branch, when,
+                  info->engine[0] ? info->engine : "none");
+    cli_put_plain(cli->out, info->message, "\n          ");
+    (void)fprintf(cli->out, "\nwritten   %" PRIu64 " bytes\n", info->bytes_written);
     return show_changed(cli, commit, NULL);
 }
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,64 +36,45 @@ static const struct command {
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
-static void print_help(void)
+static void print_help(FILE *out)
 {
-    printf("usage: varve [--store DIR] [--json] [--quiet] [--verbose] [--color WHEN] VERB [OPTION]... "
-           "[ARG]...\n\n"
-           "Programs whose memory is the database: every step is one durable commit.\n");
+    fprintf(out, "usage: varve [--store DIR] [--json] [--quiet] [--verbose] [--color WHEN] VERB [OPTION]... "
+                 "[ARG]...\n\n"
+                 "Programs whose memory is the database: every step is one durable commit.\n");
     for (int i = 0; i < COMMAND_COUNT; i++) {
         if (commands[i].group != NULL)
-            printf("\n%s\n", commands[i].group);
-        printf("  %-9s %s\n", commands[i].name, commands[i].line);
+            fprintf(out, "\n%s\n", commands[i].group);
+        fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].line);
     }
-    printf("\nprograms\n  %-9s %s\n  %-9s %s\n", "sql", "SQLite, unmodified, its whole heap durable", "js",
-           "QuickJS, likewise");
-    printf(
+    fprintf(out, "\nprograms\n  %-9s %s\n  %-9s %s\n", "sql", "SQLite, unmodified, its whole heap durable",
+            "js", "QuickJS, likewise");
+    fprintf(
+        out,
         "\n`varve VERB --help` says more. A revision is HEAD, main~2, v1, r12, a commit id's first digits,\n"
         "root:HEX, main@{1} or main@{-10m}.\n");
 }
 
-/* Global options stand anywhere before "--". What is left keeps its order. */
-static int take_globals(struct cli *cli, int *argc, char **argv)
-{
-    const char *color = "auto";
-    int left = 1;
+/* What people type who know git, sqlite3 or another VM. */
+static const struct {
+    const char *word, *instead;
+} hints[] = {
+    { "commit", "every verb commits by itself; many steps in one commit are a `varve run` script" },
+    { "checkout", "`varve query --at REV` looks, `varve branch NAME REV` works on from there" },
+    { "reset", "`varve restore REV` moves the branch, and can be taken back" },
+    { "invoke", "it is `varve call`, or `varve query` to leave no trace" },
+    { "dump", "it is `varve peek`" },
+    { "version", "it is `varve --version`" },
+};
 
-    for (int i = 1; i < *argc; i++) {
-        const char *word = argv[i], *value = NULL;
-        if (strcmp(word, "--") == 0) {
-            while (i < *argc)
-                argv[left++] = argv[i++];
-            break;
-        }
-        if (strcmp(word, "--json") == 0)
-            cli->json = true;
-        else if (strcmp(word, "-q") == 0 || strcmp(word, "--quiet") == 0)
-            cli->quiet = true;
-        else if (strcmp(word, "-v") == 0 || strcmp(word, "--verbose") == 0)
-            cli->verbose = true;
-        else if (strncmp(word, "--store=", 8) == 0)
-            cli->store_option = word + 8;
-        else if (strncmp(word, "--color=", 8) == 0)
-            color = word + 8;
-        else if (strcmp(word, "-s") == 0 || strcmp(word, "--store") == 0 || strcmp(word, "--color") == 0) {
-            if (i + 1 >= *argc)
-                return cli_usage(cli, "option %s needs a value", word);
-            value = argv[++i];
-            if (word[2] == 'c')
-                color = value;
-            else
-                cli->store_option = value;
-        } else
-            argv[left++] = argv[i];
-    }
-    argv[left] = NULL;
-    *argc = left;
-    if (strcmp(color, "auto") != 0 && strcmp(color, "always") != 0 && strcmp(color, "never") != 0)
-        return cli_usage(cli, "--color %s: auto, always or never", color);
-    const char *no_color = getenv("NO_COLOR");
-    cli->color = strcmp(color, "never") != 0 && (no_color == NULL || no_color[0] == '\0');
-    return EXIT_DONE;
+static int unknown_verb(struct cli *cli, const char *word)
+{
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+        if (strcmp(hints[i].word, word) == 0)
+            return cli_usage(cli, "unknown verb %s: %s", word, hints[i].instead);
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        if (cli_is_near(word, commands[i].name))
+            return cli_usage(cli, "unknown verb %s: did you mean %s?", word, commands[i].name);
+    return cli_usage(cli, "unknown verb %s: see `varve --help`", word);
 }
 
 /* Where this program lies; its libexec directory is found from there. */
@@ -130,9 +110,17 @@ static int run_program(struct cli *cli, const char *word, char **argv)
         args[used++] = (char *)"--json";
     if (cli->quiet)
         args[used++] = (char *)"--quiet";
+    if (cli->verbose)
+        args[used++] = (char *)"--verbose";
+    if (!cli->color || cli->color_always)
+        args[used++] = (char *)(cli->color ? "--color=always" : "--color=never");
     for (int i = 1; i < count; i++)
         args[used++] = argv[i];
-    if (strchr(word, '/') == NULL && own_directory(here)) {
+    if (word[0] == '\0' || strchr(word, '/') != NULL) {
+        free(args);
+        return unknown_verb(cli, word);
+    }
+    if (own_directory(here)) {
         static const char *const places[] = { "%s/varve-%s", "%s/../libexec/varve/varve-%s" };
         for (size_t i = 0; i < 2; i++) {
             (void)snprintf(path, sizeof path, i == 0 ? places[0] : places[1], here, word);
@@ -142,25 +130,45 @@ static int run_program(struct cli *cli, const char *word, char **argv)
     }
     (void)snprintf(path, sizeof path, "varve-%s", word);
     args[0] = path;
-    if (strchr(word, '/') == NULL)
-        (void)execvp(path, args);
+    (void)execvp(path, args);
     free(args);
-    return cli_usage(cli, "unknown verb %s: see `varve --help`", word);
+    return unknown_verb(cli, word);
+}
+
+/* A verb of this program, from its options to its last byte of output. */
+static int run_command(struct cli *cli, const struct command *command, int argc, char **argv)
+{
+    char verb[64];
+
+    (void)snprintf(verb, sizeof verb, "varve %s", command->name);
+    cli->verb = verb;
+    if (cli->json && (cli->out = fopen("/dev/null", "w")) == NULL)
+        return cli_error(cli, VARVE_IO, "/dev/null: %s", strerror(errno));
+    int code = command->run(cli, argc, argv);
+    if (code == EXIT_DONE)
+        cli_flush(cli);
+    cli_close(cli);
+    if (fflush(stdout) != 0 && code == EXIT_DONE)
+        code = cli_error(cli, VARVE_IO, "standard output: %s", strerror(errno));
+    if (cli->json)
+        (void)fclose(cli->out);
+    return code;
 }
 
 int main(int argc, char **argv)
 {
     struct cli cli = { .program = "varve", .out = stdout };
-    int code = take_globals(&cli, &argc, argv);
 
+    cli_start();
+    const int code = cli_globals(&cli, &argc, argv);
     if (code != EXIT_DONE)
         return code;
     if (argc < 2) {
-        print_help();
+        print_help(stderr);
         return EXIT_USAGE;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
-        print_help();
+        print_help(stdout);
         return EXIT_DONE;
     }
     if (strcmp(argv[1], "--version") == 0) {
@@ -169,21 +177,9 @@ int main(int argc, char **argv)
         printf("varve %s%s\n", version, features & VARVE_HAS_VM ? "" : " (store only, no VM)");
         return EXIT_DONE;
     }
-    (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is an errno, not a death */
-    cli_catch_interrupts();
     for (int i = 0; i < COMMAND_COUNT; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) {
-            char verb[64];
-            (void)snprintf(verb, sizeof verb, "varve %s", commands[i].name);
-            cli.verb = verb;
-            code = commands[i].run(&cli, argc - 1, argv + 1);
-            if (code == EXIT_DONE)
-                cli_flush(&cli);
-            cli_close(&cli);
-            if (fflush(stdout) != 0 && code == EXIT_DONE)
-                code = cli_error(&cli, VARVE_IO, "standard output: %s", strerror(errno));
-            return code;
-        }
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return run_command(&cli, &commands[i], argc - 1, argv + 1);
     if (argv[1][0] == '-')
         return cli_usage(&cli, "unknown option %s before the verb: see `varve --help`", argv[1]);
     return run_program(&cli, argv[1], argv + 1);

@@ -21,21 +21,27 @@ bool cli_is_number(const char *word)
     return *end == '\0';
 }
 
-static void print_help(const struct cli *cli, const struct cli_option *options, const char *usage,
-                       const char *about)
+static void print_options(const struct cli_option *options)
 {
-    printf("usage: %s %s\n\n%s\n", cli->verb == NULL ? cli->program : cli->verb, usage, about);
-    if (options->name != NULL)
-        printf("\n");
     for (const struct cli_option *o = options; o->name != NULL; o++) {
         char left[64];
         (void)snprintf(left, sizeof left, "%c%c%c %s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
                        o->letter ? ',' : ' ', o->name, o->value_name == NULL ? "" : " ",
                        o->value_name == NULL ? "" : o->value_name);
-        printf("  %-28s %s\n", left, o->help);
+        printf("  %-33s %s\n", left, o->help);
     }
-    if (cli->common_help != NULL)
-        printf("%s%s", options->name == NULL ? "\n" : "", cli->common_help);
+}
+
+static void print_help(const struct cli *cli, const struct cli_option *options, const char *usage,
+                       const char *about)
+{
+    printf("usage: %s%s%s\n\n%s\n", cli->verb == NULL ? cli->program : cli->verb, usage[0] ? " " : "", usage,
+           about);
+    if (options->name != NULL || cli->common != NULL)
+        printf("\n");
+    print_options(options);
+    if (cli->common != NULL)
+        print_options(cli->common);
     printf("\nEverywhere: -s, --store DIR; --json; -q, --quiet; -v, --verbose; --color auto|always|never\n");
 }
 
@@ -137,33 +143,14 @@ bool cli_options(struct cli *cli, int *argc, char **argv, const struct cli_optio
     return true;
 }
 
-static const char looking_help[] = "      --at REV                   look at this commit (default HEAD)\n"
-                                   "  -b, --branch BRANCH            the branch that HEAD stands for\n";
-static const char committing_help[] =
-    "  -b, --branch BRANCH            the branch to work on (default main)\n"
-    "  -m, --message TEXT             the commit's message\n"
-    "      --dry-run                  all but the commit\n";
-
-int cli_common(struct cli *cli, int *argc, char **argv, bool looking)
+/* Take the options of one table out of argv and leave all else, for the verb's own table comes later. */
+static int take_known(struct cli *cli, const struct cli_option *options, int *argc, char **argv)
 {
-    const struct cli_option options[] = {
-        { "--branch", 'b', "BRANCH", "", .text = &cli->branch },
-        { "--message", 'm', "TEXT", "", .text = &cli->message },
-        { "--dry-run", 0, NULL, "", .flag = &cli->dry_run },
-        { .name = NULL },
-    };
-    const struct cli_option look_options[] = {
-        { "--at", 0, "REV", "", .text = &cli->at },
-        { "--branch", 'b', "BRANCH", "", .text = &cli->branch },
-        { .name = NULL },
-    };
-    const struct cli_option *mine = looking ? look_options : options;
     int left = 1;
 
-    cli->common_help = looking ? looking_help : committing_help;
     for (int i = 1; i < *argc;) {
         const char *word = argv[i];
-        int used = 1, code = EXIT_DONE;
+        int used = 1;
         if (strcmp(word, "--") == 0) {
             while (i < *argc)
                 argv[left++] = argv[i++];
@@ -171,17 +158,63 @@ int cli_common(struct cli *cli, int *argc, char **argv, bool looking)
         }
         cli->helping = cli->helping || strcmp(word, "--help") == 0;
         const bool known = word[0] == '-' && word[1] != '\0' &&
-                           (word[1] == '-' ? find_option(mine, word, strcspn(word, "="))
-                                           : find_letter(mine, word[1])) != NULL;
-        if (known)
-            code = take_option(cli, mine, argv + i, *argc - i, &used);
-        else
+                           (word[1] == '-' ? find_option(options, word, strcspn(word, "="))
+                                           : find_letter(options, word[1])) != NULL;
+        if (known) {
+            const int code = take_option(cli, options, argv + i, *argc - i, &used);
+            if (code != EXIT_DONE)
+                return code;
+        } else {
             argv[left++] = argv[i];
-        if (code != EXIT_DONE)
-            return code;
+        }
         i += used;
     }
     argv[left] = NULL;
     *argc = left;
     return EXIT_DONE;
+}
+
+int cli_globals(struct cli *cli, int *argc, char **argv)
+{
+    const char *color = "auto", *no_color = getenv("NO_COLOR");
+    const struct cli_option options[] = {
+        { "--store", 's', "DIR", "", .text = &cli->store_option },
+        { "--json", 0, NULL, "", .flag = &cli->json },
+        { "--quiet", 'q', NULL, "", .flag = &cli->quiet },
+        { "--verbose", 'v', NULL, "", .flag = &cli->verbose },
+        { "--color", 0, "auto|always|never", "", .text = &color },
+        { .name = NULL },
+    };
+    const int code = take_known(cli, options, argc, argv);
+
+    if (code != EXIT_DONE)
+        return code;
+    if (strcmp(color, "auto") != 0 && strcmp(color, "always") != 0 && strcmp(color, "never") != 0)
+        return cli_usage(cli, "--color %s: auto, always or never", color);
+    if (cli->store_option != NULL && cli->store_option[0] == '\0')
+        return cli_usage(cli, "--store: no DIR is given");
+    cli->color_always = strcmp(color, "always") == 0;
+    cli->color =
+        cli->color_always || (strcmp(color, "never") != 0 && (no_color == NULL || no_color[0] == '\0'));
+    return EXIT_DONE;
+}
+
+int cli_common(struct cli *cli, int *argc, char **argv, bool looking)
+{
+    const struct cli_option committing_options[] = {
+        { "--branch", 'b', "BRANCH", "the branch to work on (default main)", .text = &cli->branch },
+        { "--message", 'm', "TEXT", "the commit's message", .text = &cli->message },
+        { "--dry-run", 0, NULL, "all but the commit", .flag = &cli->dry_run },
+        { .name = NULL },
+    };
+    const struct cli_option looking_options[] = {
+        { "--at", 0, "REV", "look at this commit (default HEAD)", .text = &cli->at },
+        { "--branch", 'b', "BRANCH", "the branch that HEAD stands for", .text = &cli->branch },
+        { .name = NULL },
+    };
+    const size_t size = looking ? sizeof looking_options : sizeof committing_options;
+
+    memcpy(cli->common_options, looking ? looking_options : committing_options, size);
+    cli->common = cli->common_options;
+    return take_known(cli, cli->common, argc, argv);
 }

@@ -8,6 +8,15 @@
 
 enum { LINE_MOST = 1 << 20 };
 
+bool script_is_name(const char *name)
+{
+    if (!isalpha((unsigned char)name[0]) && name[0] != '_')
+        return false;
+    while (isalnum((unsigned char)*name) || *name == '_')
+        name++;
+    return *name == '\0';
+}
+
 const char *script_get(const struct script_names *names, const char *name)
 {
     for (size_t i = 0; i < names->count; i++)

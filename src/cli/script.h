@@ -12,6 +12,7 @@ struct script_names {
     char **names, **values;
     size_t count;
 };
+bool script_is_name(const char *name); /* a letter or _, then letters, digits, _ */
 bool script_set(struct script_names *names, const char *name, const char *value); /* false: no memory */
 const char *script_get(const struct script_names *names, const char *name);       /* NULL: not set */
 void script_names_release(struct script_names *names);

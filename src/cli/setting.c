@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,23 +16,43 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- interrupts ------------------------------------------------------------------------------- */
+/* ---- streams and signals ---------------------------------------------------------------------- */
 
-static varve_session *volatile watched; /* for the signal handler alone */
+static varve_session *volatile watched;      /* for the signal handler alone */
+static volatile sig_atomic_t interrupts;     /* since a session is watched */
+static volatile sig_atomic_t commit_is_made; /* it ends by itself, and soon: its outcome must be told */
 
+/* The first interrupt stops the call that runs, which is undone. Where no call runs (a module is compiled, a log is
+ * read), or on the second, the process ends: what was not committed never happened. */
 static void on_interrupt(int signal_number)
 {
-    (void)signal_number;
     varve_session *session = watched;
-    if (session == NULL)
-        _exit(EXIT_INTERRUPTED); /* nothing runs: what was not committed never happened */
+
+    (void)signal_number;
+    if (commit_is_made)
+        return;
+    if (session == NULL || interrupts++ > 0)
+        _exit(EXIT_INTERRUPTED);
     varve_session_interrupt(session);
 }
 
-void cli_catch_interrupts(void)
+static void watch(varve_session *session)
+{
+    watched = session;
+    interrupts = 0;
+}
+
+void cli_start(void)
 {
     struct sigaction action = { .sa_handler = on_interrupt };
+    int file = 0;
 
+    /* A stream that was closed must not become a file of the store, for then printing would write into it. */
+    do
+        file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    while (file >= 0 && file <= STDERR_FILENO);
+    (void)close(file);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is an errno, not a death */
     (void)sigaction(SIGINT, &action, NULL);
 }
 
@@ -115,9 +136,22 @@ int cli_time(struct cli *cli, int64_t *time_ns)
     const char *text = getenv("VARVE_TIME");
 
     *time_ns = 0;
-    if (text != NULL && !cli_time_parse(text, time_ns))
-        return cli_usage(cli, "VARVE_TIME: not an RFC 3339 time: %s (like 2026-11-20T23:59:01Z)", text);
+    if (text == NULL)
+        return EXIT_DONE;
+    if (!cli_time_parse(text, time_ns))
+        return cli_usage(cli, "VARVE_TIME: not an RFC 3339 time before 2262: %s (like 2026-11-20T23:59:01Z)",
+                         text);
+    if (*time_ns == 0)
+        return cli_usage(cli, "VARVE_TIME: %s stands for now: give another time", text);
     return EXIT_DONE;
+}
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* ---- the store -------------------------------------------------------------------------------- */
@@ -157,6 +191,28 @@ static void on_finding(void *context, const varve_finding *finding)
              : finding->severity == VARVE_WARNING ? "warning"
                                                   : "damage",
              finding->file == NULL ? "" : finding->file, finding->file == NULL ? "" : ": ", finding->text);
+}
+
+/* Only what takes longer than a second is worth a line, and only a person reads it. */
+int cli_progress(void *context, const varve_progress *progress)
+{
+    struct cli *cli = context;
+    const uint64_t now = monotonic_ns();
+
+    if (cli->quiet || !isatty(STDERR_FILENO))
+        return 0;
+    if (cli->progress_since == 0)
+        cli->progress_since = now;
+    const bool over = progress->total > 0 && progress->done >= progress->total;
+    if (over && cli->progress_shown)
+        (void)fputs("\r\033[K", stderr);
+    else if (!over && now - cli->progress_since > 1000000000u)
+        (void)fprintf(stderr, "\r%s %" PRIu64 "/%" PRIu64 " %s\033[K", progress->what, progress->done,
+                      progress->total, progress->unit);
+    cli->progress_shown = !over && now - cli->progress_since > 1000000000u;
+    if (over)
+        cli->progress_since = 0;
+    return 0;
 }
 
 int cli_find_store(struct cli *cli)
@@ -211,6 +267,9 @@ int cli_vm(struct cli *cli)
     options.cache = getenv("VARVE_CACHE");
     if (varve_vm_new(&options, &cli->vm, &error) != VARVE_OK)
         return cli_fail(cli, &error, NULL);
+    if (options.cache != NULL && options.cache[0] != '\0' && access(options.cache, W_OK) != 0 &&
+        errno != ENOENT)
+        cli_note(cli, "note: VARVE_CACHE %s: %s: compiled code is not kept", options.cache, strerror(errno));
     return EXIT_DONE;
 }
 
@@ -221,20 +280,25 @@ const char *cli_branch(const struct cli *cli)
     return branch == NULL || branch[0] == '\0' ? "main" : branch;
 }
 
+int cli_revision(struct cli *cli, const char *revision, char text[CLI_REVISION])
+{
+    const bool head = strncmp(revision, "HEAD", 4) == 0 && strchr("~^@", revision[4]) != NULL;
+
+    if (snprintf(text, CLI_REVISION, "%s%s", head ? cli_branch(cli) : "", head ? revision + 4 : revision) >=
+        CLI_REVISION)
+        return cli_usage(cli, "revision %.40s...: too long", revision);
+    return EXIT_DONE;
+}
+
 int cli_commit_open(struct cli *cli, const char *revision, varve_commit **commit)
 {
-    char text[1024];
+    char text[CLI_REVISION];
     varve_error error;
+    const int code = cli_revision(cli, revision, text);
 
-    if (revision == NULL)
-        revision = "HEAD";
-    const bool head = strncmp(revision, "HEAD", 4) == 0 && strchr("~^@", revision[4]) != NULL;
-    if (snprintf(text, sizeof text, "%s%s", head ? cli_branch(cli) : "", head ? revision + 4 : revision) >=
-        (int)sizeof text)
-        return cli_usage(cli, "revision: too long");
-    if (varve_commit_open(cli->store, text, commit, &error) != VARVE_OK)
+    if (code == EXIT_DONE && varve_commit_open(cli->store, text, commit, &error) != VARVE_OK)
         return cli_fail(cli, &error, NULL);
-    return EXIT_DONE;
+    return code;
 }
 
 static int read_seed(struct cli *cli, uint8_t seed[32], bool *given)
@@ -298,13 +362,13 @@ int cli_begin(struct cli *cli, bool looking)
     options.context = cli;
     const varve_status status = varve_session_begin(cli->store, &options, &cli->session, &error);
     varve_commit_close(base);
-    watched = cli->session;
+    watch(cli->session);
     return status == VARVE_OK ? EXIT_DONE : cli_fail(cli, &error, NULL);
 }
 
 void cli_close(struct cli *cli)
 {
-    watched = NULL;
+    watch(NULL);
     varve_session_abort(cli->session);
     cli->session = NULL;
     varve_store_close(cli->store);
@@ -315,25 +379,18 @@ void cli_close(struct cli *cli)
 
 /* ---- commit ----------------------------------------------------------------------------------- */
 
-static uint64_t monotonic_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* "[main r3 9F3A21C04D11] update 5 rows: 1 module, 33 pages, 8.1 KiB, 0.4 ms" */
 static void say_commit(const struct cli *cli, const char *branch, const varve_commit_info *info,
                        uint64_t took_ns)
 {
-    char id[13], size[24];
+    char id[13], size[24], subject[CLI_SUBJECT];
 
     cli_short_id(info->id.bytes, id);
     cli_size_text(info->bytes_written, size);
+    cli_subject(info->message, subject);
     cli_note(cli, "%s[%s r%" PRIu64 " %s]%s %s: %" PRIu64 " module%s, %" PRIu64 " page%s, %s, %.1f ms",
              cli_paint(cli, stderr, "\033[32m"), branch, info->number, id, cli_paint(cli, stderr, "\033[0m"),
-             info->message, info->modules_changed, info->modules_changed == 1 ? "" : "s", info->pages_changed,
+             subject, info->modules_changed, info->modules_changed == 1 ? "" : "s", info->pages_changed,
              info->pages_changed == 1 ? "" : "s", size, (double)took_ns / 1e6);
 }
 
@@ -342,7 +399,7 @@ static void answer_changed(struct cli *cli, const varve_commit_info *info, uint6
     if (!cli->json)
         return;
     cli_set(cli, "commit", info == NULL ? json_null() : cli_json_commit(cli, info));
-    cli_set(cli, "branch", json_string(cli_branch(cli)));
+    cli_set(cli, "branch", cli_json_text(cli_branch(cli)));
     cli_set(cli, "nanoseconds", json_integer((json_int_t)took_ns));
 }
 
@@ -353,28 +410,32 @@ int cli_commit(struct cli *cli, const char *default_message, bool chain)
     varve_error error;
     const varve_commit *base = varve_session_base(cli->session);
     varve_commit_id before = { { 0 } };
-    char message[73];
+    char message[CLI_SUBJECT];
     int code = EXIT_DONE;
 
+    /* The answer goes out first: who cannot be told has changed nothing. */
+    if (!cli->json && fflush(stdout) != 0)
+        return cli_error(cli, VARVE_IO, "standard output: %s: nothing was committed", strerror(errno));
     if (cli->dry_run) {
         answer_changed(cli, NULL, 0);
         return EXIT_DONE;
     }
     if (base != NULL)
         before = varve_commit_get(base)->id;
-    (void)snprintf(message, sizeof message, "%s", default_message);
+    cli_subject(default_message, message);
     options.message = cli->message != NULL ? cli->message : message;
     options.flags = chain ? VARVE_COMMIT_CHAIN : 0;
     code = cli_time(cli, &options.time_ns);
     if (code != EXIT_DONE)
         return code;
     const uint64_t start = monotonic_ns();
-    watched = NULL; /* a commit is not interrupted: it ends by itself */
+    commit_is_made = 1;
     const varve_status status = varve_session_commit(cli->session, &options, &commit, &error);
     const uint64_t took = monotonic_ns() - start;
     if (status == VARVE_OK && !chain)
         cli->session = NULL; /* it has ended */
-    watched = cli->session;
+    watch(cli->session);
+    commit_is_made = 0;
     if (status != VARVE_OK)
         return cli_fail(cli, &error, NULL);
     const varve_commit_info *info = commit == NULL ? NULL : varve_commit_get(commit);
@@ -397,8 +458,7 @@ static bool is_hex(const char *word, size_t least)
     return length >= least && length <= 64 && strspn(word, "0123456789abcdefABCDEF") == length;
 }
 
-/* Near miss for "did you mean": one more or less, or two letters different. */
-static bool is_near(const char *a, const char *b)
+bool cli_is_near(const char *a, const char *b)
 {
     const size_t na = strlen(a), nb = strlen(b);
     size_t front = 0, back = 0;
@@ -408,7 +468,7 @@ static bool is_near(const char *a, const char *b)
     while (back < na - front && back < nb - front && a[na - 1 - back] == b[nb - 1 - back])
         back++;
     const size_t left = na - front - back, right = nb - front - back;
-    return front + back > 0 && left <= 2 && right <= 2;
+    return front + back > 0 && left <= 2 && right <= 2 && (left == right || left == 0 || right == 0);
 }
 
 static int by_prefix(struct cli *cli, const char *word, varve_module_info *info)
@@ -427,7 +487,7 @@ static int by_prefix(struct cli *cli, const char *word, varve_module_info *info)
             *info = each;
             found++;
         }
-        if (each.name[0] != '\0' && is_near(word, each.name))
+        if (each.name[0] != '\0' && cli_is_near(word, each.name))
             strcpy(near, each.name);
         after = each.id;
     }
@@ -464,7 +524,8 @@ int cli_read_file(struct cli *cli, const char *path, uint8_t **data, size_t *siz
     int code = EXIT_DONE;
 
     if (file == NULL)
-        return cli_error(cli, errno == ENOENT ? VARVE_NOT_FOUND : VARVE_IO, "%s: %s", path, strerror(errno));
+        return cli_error(cli, errno == ENOENT ? VARVE_NOT_FOUND : VARVE_IO, "cannot read %s: %s", path,
+                         strerror(errno));
     uint8_t *bytes = malloc(capacity);
     while (bytes != NULL) {
         used += fread(bytes + used, 1, capacity - used, file);
@@ -478,7 +539,7 @@ int cli_read_file(struct cli *cli, const char *path, uint8_t **data, size_t *siz
     if (bytes == NULL)
         code = cli_error(cli, VARVE_MEMORY, "%s: out of memory", path);
     else if (ferror(file))
-        code = cli_error(cli, VARVE_IO, "%s: %s", path, strerror(errno));
+        code = cli_error(cli, VARVE_IO, "cannot read %s: %s", path, strerror(errno));
     if (file != stdin)
         (void)fclose(file);
     if (code != EXIT_DONE) {
@@ -493,14 +554,14 @@ int cli_read_file(struct cli *cli, const char *path, uint8_t **data, size_t *siz
 
 /* ---- verbs ------------------------------------------------------------------------------------ */
 
-int cli_step(struct cli *cli, int argc, char **argv, cli_command_fn statement, const char *message, bool vm)
+int cli_step(struct cli *cli, int argc, char **argv, cli_command_fn statement, bool vm)
 {
-    char text[256] = "";
+    char words[256] = "";
     int code = cli_common(cli, &argc, argv, false);
 
-    for (int i = 0; message == NULL && i < argc; i++) {
-        const size_t used = strlen(text);
-        (void)snprintf(text + used, sizeof text - used, "%s%s", i == 0 ? "" : " ", argv[i]);
+    for (int i = 0; i < argc; i++) {
+        const size_t used = strlen(words);
+        (void)snprintf(words + used, sizeof words - used, "%s%s", i == 0 ? "" : " ", argv[i]);
     }
     if (code == EXIT_DONE && !cli->helping && vm)
         code = cli_vm(cli);
@@ -509,7 +570,7 @@ int cli_step(struct cli *cli, int argc, char **argv, cli_command_fn statement, c
     if (code == EXIT_DONE)
         code = statement(cli, argc, argv);
     if (code == EXIT_DONE && !cli->helping)
-        code = cli_commit(cli, message != NULL ? message : text, false);
+        code = cli_commit(cli, cli->did[0] != '\0' ? cli->did : words, false);
     return code;
 }
 

@@ -1,7 +1,7 @@
 /* statement.c - the verbs that work on an open session: alone as a command, or as a line of `varve run`.
  *
- * A statement prints its answer to cli->out (or fills cli->answer) and makes no commit: who opened the session
- * decides that. It either does all it says or leaves the session as it was. */
+ * A statement prints its answer to cli->out, as an object too with --json, and makes no commit: who opened the
+ * session decides that. It either does all it says or leaves the session as it was. */
 #include "cli/cli.h"
 
 #include <ctype.h>
@@ -10,6 +10,9 @@
 #include <string.h>
 
 enum { MOST_ARGUMENTS = 64, MOST_RESULTS = 16 };
+
+#define BAD_NAME \
+    "NAME %s: a letter or _, then letters, digits, _ . -, at most 127, and not 64 hexadecimal digits"
 
 bool cli_gas(struct cli *cli, const char *text, uint64_t *gas)
 {
@@ -175,10 +178,9 @@ static void answer_results(struct cli *cli, const struct call *call)
     for (size_t i = 0; i < call->signature.result_count; i++) {
         char text[64];
         cli_value_text(&call->results[i], text);
+        (void)fprintf(cli->out, "%s\n", text);
         if (cli->json)
             (void)json_array_append_new(results, cli_json_value(&call->results[i]));
-        else
-            (void)fprintf(cli->out, "%s\n", text);
     }
     if (cli->json)
         cli_set(cli, "results", results);
@@ -203,14 +205,12 @@ static int answer_outs(struct cli *cli, struct call *call)
             free(data);
             return cli_fail(cli, &error, NULL);
         }
-        if (cli->json) {
+        (void)fprintf(cli->out, "out%u ", ++number);
+        for (size_t b = 0; b < call->pieces[i].size; b++)
+            (void)fprintf(cli->out, "%02X", data[b]);
+        (void)fputc('\n', cli->out);
+        if (cli->json)
             (void)json_array_append_new(outs, cli_json_bytes(data, call->pieces[i].size));
-        } else {
-            (void)fprintf(cli->out, "out%u ", ++number);
-            for (size_t b = 0; b < call->pieces[i].size; b++)
-                (void)fprintf(cli->out, "%02X", data[b]);
-            (void)fputc('\n', cli->out);
-        }
         free(data);
     }
     if (cli->json)
@@ -377,15 +377,15 @@ static int peek_value(struct cli *cli, varve_image *image, uint64_t address, con
 
     if (strcmp(name, "str") == 0) {
         const uint64_t size = varve_image_size(image);
-        const char *start = (const char *)varve_image_bytes(image) + address;
         if (address >= size)
             return cli_usage(cli, "address %" PRIu64 " is not inside: the memory has %" PRIu64 " bytes",
                              address, size);
+        const char *start = (const char *)varve_image_bytes(image) + address;
         const size_t length = strnlen(start, (size_t)(size - address));
+        (void)fwrite(start, 1, length, cli->out);
+        (void)fputc('\n', cli->out);
         if (cli->json)
             cli_line(cli, json_pack("{s:s, s:o}", "type", "str", "value", cli_json_bytes(start, length)));
-        else
-            (void)fprintf(cli->out, "%.*s\n", (int)length, start);
         return EXIT_DONE;
     }
     for (size_t i = 0; i < sizeof peek_types / sizeof *peek_types; i++)
@@ -396,10 +396,9 @@ static int peek_value(struct cli *cli, varve_image *image, uint64_t address, con
     if (varve_image_read(image, address, data, type->size, &error) != VARVE_OK)
         return cli_fail(cli, &error, NULL);
     number_text(type, data, text);
+    (void)fprintf(cli->out, "%s\n", text);
     if (cli->json)
         cli_line(cli, json_pack("{s:s, s:s}", "type", name, "value", text));
-    else
-        (void)fprintf(cli->out, "%s\n", text);
     return EXIT_DONE;
 }
 
@@ -431,20 +430,23 @@ int statement_peek(struct cli *cli, int argc, char **argv)
     if (type != NULL)
         return peek_value(cli, image, address, type);
     const uint64_t length = varve_image_size(image);
-    if (address > length || (argc > 3 && size > length - address))
+    if (address > length)
+        return cli_usage(cli, "address %" PRIu64 " is not inside: the memory has %" PRIu64 " bytes", address,
+                         length);
+    if (argc > 3 && size > length - address)
         return cli_usage(cli,
                          "%" PRIu64 " bytes at %" PRIu64 " are not inside: the memory has %" PRIu64 " bytes",
                          size, address, length);
     if (argc <= 3 && size > length - address)
         size = length - address;
     const uint8_t *data = (const uint8_t *)varve_image_bytes(image) + address;
-    if (cli->json)
-        cli_line(cli, json_pack("{s:I, s:o}", "address", (json_int_t)address, "data",
-                                cli_json_bytes(data, (size_t)size)));
-    else if (raw)
+    if (raw)
         (void)fwrite(data, 1, (size_t)size, cli->out);
     else
         dump(cli->out, data, address, (size_t)size);
+    if (cli->json)
+        cli_line(cli, json_pack("{s:I, s:o}", "address", (json_int_t)address, "data",
+                                cli_json_bytes(data, (size_t)size)));
     return EXIT_DONE;
 }
 
@@ -496,7 +498,7 @@ int statement_image(struct cli *cli, int argc, char **argv)
     if (!cli_parse_size(argv[2], &length) || length == 0 || length % 4096 != 0)
         return cli_usage(cli, "SIZE %s: not a positive multiple of 4096 (64k, 1M)", argv[2]);
     if (varve_module_id_of(argv[1], &id) != VARVE_OK)
-        return cli_usage(cli, "NAME %s: a letter or _, then letters, digits, _ . -, at most 127", argv[1]);
+        return cli_usage(cli, BAD_NAME, argv[1]);
     if (varve_session_module(cli->session, &id, &module, NULL) == VARVE_OK)
         return cli_error(cli, VARVE_EXISTS, "image %s: the name is taken", argv[1]);
     if (argc > 3)
@@ -514,16 +516,22 @@ int statement_image(struct cli *cli, int argc, char **argv)
     return code;
 }
 
-static void show_meta(struct cli *cli, const char *key, const void *value, size_t size, bool with_key)
+/* One value alone is printed as it is; in a list it takes one line, whatever its bytes. */
+static void show_meta(struct cli *cli, const char *key, const void *value, size_t size, bool in_list)
 {
-    if (cli->json) {
-        cli_line(cli, json_pack("{s:s, s:o}", "key", key, "value", cli_json_bytes(value, size)));
-        return;
-    }
-    if (with_key)
+    const uint8_t *bytes = value;
+
+    if (in_list)
         (void)fprintf(cli->out, "%s\t", key);
-    (void)fwrite(value, 1, size, cli->out);
+    for (size_t i = 0; i < size; i++)
+        if (in_list && (bytes[i] < 32 || bytes[i] == 127))
+            (void)fprintf(cli->out, "\\x%02X", bytes[i]);
+        else
+            (void)fputc(bytes[i], cli->out);
     (void)fputc('\n', cli->out);
+    if (cli->json)
+        cli_line(cli,
+                 json_pack("{s:o, s:o}", "key", cli_json_text(key), "value", cli_json_bytes(value, size)));
 }
 
 int statement_meta(struct cli *cli, int argc, char **argv)
@@ -601,16 +609,14 @@ int statement_ls(struct cli *cli, int argc, char **argv)
          first = false) {
         char id[65], size[24], hash[13] = "-";
         after = module.id;
-        if (cli->json) {
-            cli_line(cli, cli_json_module(&module));
-            continue;
-        }
         varve_hex_format(module.id.bytes, id);
         cli_size_text(module.memory_size, size);
         if (module.kind != VARVE_KIND_IMAGE)
             cli_short_id(module.code, hash);
         (void)fprintf(cli->out, "%-20s  %-8s  %10s  %s\n", module.name[0] ? module.name : id,
                       cli_kind_name(module.kind), size, hash);
+        if (cli->json)
+            cli_line(cli, cli_json_module(&module));
     }
     return EXIT_DONE;
 }
@@ -628,74 +634,108 @@ static void stem_of(const char *path, char name[128])
     (void)snprintf(name, 128, "%.*s", (int)(length > 127 ? 127 : length), start);
 }
 
+/* What the command line said, and how it reads. */
+struct deploy {
+    const char *file, *id_text, *owner_text, *gas, *missing;
+    bool plain;
+    struct cli_list args, env;
+    char name[128];
+    varve_module_id id;
+    uint8_t owner[32];
+    varve_deploy_options options;
+};
+
+enum { LIST_MOST = sizeof((struct cli_list){ .count = 0 }).items / sizeof(const char *) };
+
+static int read_deploy(struct cli *cli, struct deploy *deploy, const char *name)
+{
+    deploy->options = VARVE_INIT(varve_deploy_options);
+    if (!cli_gas(cli, deploy->gas, &deploy->options.gas))
+        return EXIT_USAGE;
+    if (deploy->id_text != NULL && varve_hex_parse(deploy->id_text, deploy->id.bytes) != VARVE_OK)
+        return cli_usage(cli, "--id %s: not 64 hexadecimal digits", deploy->id_text);
+    if (deploy->owner_text != NULL && varve_hex_parse(deploy->owner_text, deploy->owner) != VARVE_OK)
+        return cli_usage(cli, "--owner %s: not 64 hexadecimal digits", deploy->owner_text);
+    if (deploy->missing != NULL && strcmp(deploy->missing, "refuse") != 0 &&
+        strcmp(deploy->missing, "trap") != 0)
+        return cli_usage(cli, "--missing %s: refuse or trap", deploy->missing);
+    if (deploy->id_text != NULL && name != NULL)
+        return cli_usage(cli, "a NAME or --id, not both");
+    if (deploy->args.count == LIST_MOST || deploy->env.count == LIST_MOST)
+        return cli_usage(cli, "too many --arg or --env: at most %d", (int)LIST_MOST - 1);
+    for (size_t i = 0; i < deploy->env.count; i++)
+        if (strchr(deploy->env.items[i], '=') == NULL || deploy->env.items[i][0] == '=')
+            return cli_usage(cli, "--env %s: not K=V", deploy->env.items[i]);
+    if (name == NULL)
+        stem_of(deploy->file, deploy->name);
+    else if (strlen(name) < sizeof deploy->name)
+        strcpy(deploy->name, name);
+    if (deploy->id_text == NULL && varve_module_id_of(deploy->name, &deploy->id) != VARVE_OK)
+        return cli_usage(cli, BAD_NAME, name == NULL ? deploy->name : name);
+    deploy->options.flags =
+        (deploy->plain ? VARVE_DEPLOY_PLAIN : 0) |
+        (deploy->missing != NULL && strcmp(deploy->missing, "trap") == 0 ? VARVE_DEPLOY_TRAP_MISSING : 0);
+    deploy->options.name = deploy->id_text == NULL ? deploy->name : NULL;
+    deploy->options.id = deploy->id_text == NULL ? NULL : &deploy->id;
+    deploy->options.owner = deploy->owner_text == NULL ? NULL : deploy->owner;
+    deploy->options.args = deploy->args.count == 0 ? NULL : deploy->args.items; /* zeroed: NULL ends it */
+    deploy->options.env = deploy->env.count == 0 ? NULL : deploy->env.items;
+    return EXIT_DONE;
+}
+
+static void answer_deploy(struct cli *cli, const struct deploy *deploy, const varve_receipt *receipt)
+{
+    varve_module_info module = VARVE_INIT(varve_module_info);
+    char hex[65];
+
+    varve_hex_format(deploy->id.bytes, hex);
+    (void)fprintf(cli->out, "%s %s\n", deploy->id_text == NULL ? deploy->name : hex, hex);
+    if (!cli->json)
+        return;
+    if (varve_session_module(cli->session, &deploy->id, &module, NULL) == VARVE_OK)
+        cli_set(cli, "module", cli_json_module(&module));
+    cli_set(cli, "receipt", cli_json_receipt(receipt));
+}
+
 int statement_deploy(struct cli *cli, int argc, char **argv)
 {
-    const char *id_text = NULL, *owner_text = NULL, *gas = NULL, *missing = NULL;
-    bool plain = false;
-    struct cli_list args = { .count = 0 }, env = { .count = 0 };
-    varve_deploy_options deploy = VARVE_INIT(varve_deploy_options);
-    varve_module_id id;
-    uint8_t owner[32], *data = NULL;
+    struct deploy deploy = { .file = NULL };
+    uint8_t *data = NULL;
     size_t size = 0;
-    char name[128];
     varve_receipt *receipt = NULL;
     varve_error error;
     int code = EXIT_DONE;
     const struct cli_option options[] = {
-        { "--id", 0, "HEX", "the module's id, instead of a name", .text = &id_text },
-        { "--owner", 0, "HEX", "32 bytes (default: zeros)", .text = &owner_text },
-        { "--arg", 0, "A", "an argument that the guest sees (repeat)", .list = &args },
-        { "--env", 0, "K=V", "an environment variable that the guest sees (repeat)", .list = &env },
-        { "--gas", 0, "N", "most gas for start and _initialize", .text = &gas },
-        { "--missing", 0, "refuse|trap", "imports that nobody answers (default refuse)", .text = &missing },
-        { "--plain", 0, NULL, "numbers in, numbers out, whatever it looks like", .flag = &plain },
+        { "--id", 0, "HEX", "the module's id, instead of a name", .text = &deploy.id_text },
+        { "--owner", 0, "HEX", "32 bytes (default: zeros)", .text = &deploy.owner_text },
+        { "--arg", 0, "A", "an argument that the guest sees (repeat)", .list = &deploy.args },
+        { "--env", 0, "K=V", "an environment variable that the guest sees (repeat)", .list = &deploy.env },
+        { "--gas", 0, "N", "most gas for start and _initialize", .text = &deploy.gas },
+        { "--missing", 0, "refuse|trap", "imports that nobody answers (default refuse)",
+          .text = &deploy.missing },
+        { "--plain", 0, NULL, "numbers in, numbers out, whatever it looks like", .flag = &deploy.plain },
         { .name = NULL },
     };
 
-    if (!cli_options(cli, &argc, argv, options, "FILE.wasm [NAME]",
+    if (!cli_options(cli, &argc, argv, options, "FILE.wasm|- [NAME]",
                      "Deploy a module under NAME (default: the file's stem).", 1, 2, &code))
         return code;
-    if (!cli_gas(cli, gas, &deploy.gas))
-        return EXIT_USAGE;
-    if (id_text != NULL && varve_hex_parse(id_text, id.bytes) != VARVE_OK)
-        return cli_usage(cli, "--id %s: not 64 hexadecimal digits", id_text);
-    if (owner_text != NULL && varve_hex_parse(owner_text, owner) != VARVE_OK)
-        return cli_usage(cli, "--owner %s: not 64 hexadecimal digits", owner_text);
-    if (missing != NULL && strcmp(missing, "refuse") != 0 && strcmp(missing, "trap") != 0)
-        return cli_usage(cli, "--missing %s: refuse or trap", missing);
-    if (id_text != NULL && argc > 2)
-        return cli_usage(cli, "a NAME or --id, not both");
-    if (argc > 2)
-        (void)snprintf(name, sizeof name, "%s", argv[2]);
-    else
-        stem_of(argv[1], name);
-    if (id_text == NULL && varve_module_id_of(name, &id) != VARVE_OK)
-        return cli_usage(cli, "NAME %s: a letter or _, then letters, digits, _ . -, at most 127", name);
-    code = cli_read_file(cli, argv[1], &data, &size);
+    deploy.file = argv[1];
+    code = read_deploy(cli, &deploy, argc > 2 ? argv[2] : NULL);
+    if (code == EXIT_DONE)
+        code = cli_read_file(cli, argv[1], &data, &size);
     if (code != EXIT_DONE)
         return code;
-    deploy.flags = (plain ? VARVE_DEPLOY_PLAIN : 0) |
-                   (missing != NULL && strcmp(missing, "trap") == 0 ? VARVE_DEPLOY_TRAP_MISSING : 0);
-    deploy.name = id_text == NULL ? name : NULL;
-    deploy.id = id_text == NULL ? NULL : &id;
-    deploy.owner = owner_text == NULL ? NULL : owner;
-    deploy.args = args.count == 0 ? NULL : args.items; /* the list is zeroed: NULL ends it */
-    deploy.env = env.count == 0 ? NULL : env.items;
-    if (args.count == sizeof args.items / sizeof *args.items ||
-        env.count == sizeof env.items / sizeof *env.items)
-        code = cli_usage(cli, "too many --arg or --env");
-    else if (varve_session_deploy(cli->session, data, size, &deploy, &id, &receipt, &error) != VARVE_OK)
+    const varve_status status =
+        varve_session_deploy(cli->session, data, size, &deploy.options, &deploy.id, &receipt, &error);
+    if (status == VARVE_OK) {
+        (void)snprintf(cli->did, sizeof cli->did, "deploy %s",
+                       deploy.id_text == NULL ? deploy.name : deploy.id_text);
+        answer_deploy(cli, &deploy, receipt);
+    } else if (status == VARVE_INVALID || status == VARVE_REFUSED) /* the file is at fault, not the words */
+        code = cli_error(cli, VARVE_REFUSED, "%s: %s", argv[1], error.message);
+    else
         code = cli_fail(cli, &error, receipt);
-    if (code == EXIT_DONE && cli->json) {
-        varve_module_info module = VARVE_INIT(varve_module_info);
-        if (varve_session_module(cli->session, &id, &module, NULL) == VARVE_OK)
-            cli_set(cli, "module", cli_json_module(&module));
-        cli_set(cli, "receipt", cli_json_receipt(receipt));
-    } else if (code == EXIT_DONE) {
-        char hex[65];
-        varve_hex_format(id.bytes, hex);
-        (void)fprintf(cli->out, "%s %s\n", id_text == NULL ? name : hex, hex);
-    }
     varve_receipt_free(receipt);
     free(data);
     return code;

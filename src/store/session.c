@@ -46,7 +46,7 @@ static varve_status find_base(varve_session *session, const varve_session_option
     } else if (!genesis && branch[0] == '\0') {
         rc = vv_fail(VARVE_MISUSE, "a detached session needs a base, or GENESIS");
     } else if (!genesis && store->layout->last_number(store->place) > 0) {
-        rc = vv_fail(VARVE_NOT_FOUND, "%s: no such branch: make it with `varve branch %s`", branch, branch);
+        rc = vv_fail(VARVE_NOT_FOUND, "%s: no such branch: make it with `varve branch %s REV`", branch, branch);
     }
 out:
     return rc;

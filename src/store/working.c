@@ -317,7 +317,7 @@ static varve_status add_module(varve_session *session, struct vv_module *fields,
     TRY(vv_session_usable(session));
     rc = vv_session_working(session, &fields->id, &working);
     if (rc == VARVE_OK)
-        rc = vv_fail(VARVE_EXISTS, "the state has %s already",
+        rc = vv_fail(VARVE_EXISTS, "the state has %s already: remove it first, or give another name",
                      fields->name[0] == '\0' ? "this id" : fields->name);
     if (rc != VARVE_NOT_FOUND)
         goto out;

@@ -2,6 +2,7 @@
  * failure anywhere takes the whole invocation back. */
 #include "tools/guest.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,12 +15,7 @@ static bool failed(struct tool *tool, const varve_error *error, const varve_rece
 
 bool tool_fail(struct tool *tool, int code, varve_status status, const char *message, const char *trace)
 {
-    char text[2048];
-
-    (void)snprintf(text, sizeof text, "%s%s%s", message, trace[0] ? "\n" : "", trace);
-    for (size_t length = strlen(text); length > 0 && text[length - 1] == '\n'; length--)
-        text[length - 1] = '\0';
-    (void)cli_error(&tool->cli, status, "%s", text);
+    (void)cli_tell(&tool->cli, status, message, trace);
     tool->code = code;
     return false;
 }
@@ -188,33 +184,20 @@ static bool open_image(struct tool *tool)
     return true;
 }
 
-/* Global options come first in argv when `varve` starts this program, anywhere when a person does. */
-static int take_globals(struct cli *cli, int *argc, char **argv)
-{
-    int left = 1;
-
-    for (int i = 1; i < *argc; i++) {
-        if (strcmp(argv[i], "--json") == 0)
-            cli->json = true;
-        else if (strcmp(argv[i], "--quiet") == 0 || strcmp(argv[i], "-q") == 0)
-            cli->quiet = true;
-        else if (strcmp(argv[i], "--verbose") == 0 || strcmp(argv[i], "-v") == 0)
-            cli->verbose = true;
-        else if ((strcmp(argv[i], "--store") == 0 || strcmp(argv[i], "-s") == 0) && i + 1 < *argc)
-            cli->store_option = argv[++i];
-        else
-            argv[left++] = argv[i];
-    }
-    argv[left] = NULL;
-    *argc = left;
-    const char *no_color = getenv("NO_COLOR");
-    cli->color = no_color == NULL || no_color[0] == '\0';
-    return EXIT_DONE;
-}
-
 static bool ends_with(const char *text, const char *end)
 {
     return strlen(text) >= strlen(end) && strcmp(text + strlen(text) - strlen(end), end) == 0;
+}
+
+bool tool_start(struct tool *tool, const struct tool_facts *facts, int *argc, char **argv)
+{
+    tool->cli.program = facts->program;
+    tool->cli.out = stdout;
+    cli_start();
+    tool->code = cli_globals(&tool->cli, argc, argv);
+    if (tool->code == EXIT_DONE)
+        tool->code = cli_vm(&tool->cli);
+    return tool->code == EXIT_DONE;
 }
 
 bool tool_begin(struct tool *tool, const struct tool_facts *facts, int argc, char **argv, char **text)
@@ -233,14 +216,11 @@ bool tool_begin(struct tool *tool, const struct tool_facts *facts, int argc, cha
     const char *wasm = NULL;
     size_t size = 0;
 
-    cli->program = facts->program;
-    cli->out = stdout;
     tool->module_name = facts->default_module;
     tool->alloc = facts->alloc;
     tool->free = facts->free;
     for (const struct cli_option *o = facts->more; o != NULL && o->name != NULL && count < 15; o++)
         options[count++] = *o;
-    (void)take_globals(cli, &argc, argv);
     if (!cli_options(cli, &argc, argv, options, facts->usage, facts->about, 0, 2, &tool->code))
         return false;
     int word = 1;
@@ -264,7 +244,6 @@ bool tool_begin(struct tool *tool, const struct tool_facts *facts, int argc, cha
         tool->code = cli_usage(cli, "--module %s: no name for a module", tool->module_name);
         return false;
     }
-    cli_catch_interrupts();
     tool->code = cli_begin(cli, cli->at != NULL);
     if (tool->code != EXIT_DONE)
         return false;
@@ -274,18 +253,13 @@ bool tool_begin(struct tool *tool, const struct tool_facts *facts, int argc, cha
 int tool_end(struct tool *tool, const char *text, bool keep)
 {
     struct cli *cli = &tool->cli;
-    char message[73];
 
-    (void)snprintf(message, sizeof message, "%s", text);
-    for (char *c = message; *c != '\0'; c++)
-        if (*c == '\n' || *c == '\t')
-            *c = ' ';
     if (tool->code == EXIT_DONE && keep && cli->at == NULL)
-        tool->code = cli_commit(cli, message, false);
+        tool->code = cli_commit(cli, text, false);
     if (tool->code == EXIT_DONE)
         cli_flush(cli);
     cli_close(cli);
     if (fflush(stdout) != 0 && tool->code == EXIT_DONE)
-        tool->code = cli_error(cli, VARVE_IO, "standard output cannot be written");
+        tool->code = cli_error(cli, VARVE_IO, "standard output: %s", strerror(errno));
     return tool->code;
 }

@@ -41,6 +41,8 @@ struct tool_facts {
     const char *alloc, *free;
     const struct cli_option *more; /* options of its own; may be NULL */
 };
+/* Global options and an engine, to which host functions may be added before tool_begin. */
+bool tool_start(struct tool *tool, const struct tool_facts *facts, int *argc, char **argv);
 /* Options, words and input: `text` is the argument, -f FILE or stdin's (owned by caller); NULL with --new alone. */
 bool tool_begin(struct tool *tool, const struct tool_facts *facts, int argc, char **argv, char **text);
 /* Commit with `text` (cut) as the message, or undo; print the answer; close. Returns the exit code. */

@@ -132,7 +132,7 @@ int main(int argc, char **argv)
     struct js js = { .tool.code = EXIT_DONE };
     char *text = NULL, *answer = NULL;
     const struct tool_facts facts = {
-        .program = "varve-js",
+        .program = "varve js",
         .about = "QuickJS, unmodified: its whole heap is durable. Prints the value of the last expression.",
         .usage = "[--new [FILE.wasm]] [CODE | -f FILE]",
         .default_module = "js",
@@ -141,14 +141,13 @@ int main(int argc, char **argv)
         .free = "wasm_free",
     };
 
-    js.tool.code = cli_vm(&js.tool.cli);
-    bool done =
-        js.tool.code == EXIT_DONE && define_host(&js) && tool_begin(&js.tool, &facts, argc, argv, &text);
+    bool done = tool_start(&js.tool, &facts, &argc, argv) && define_host(&js) &&
+                tool_begin(&js.tool, &facts, argc, argv, &text);
     int32_t ready = 0;
     done = done && (!js.tool.new_module || guest_call(&js.tool, "qjs_init", &ready, 0, NULL));
     done = done && (text == NULL || evaluate(&js, text, &answer));
     if (done && answer != NULL && js.tool.cli.json)
-        cli_set(&js.tool.cli, "value", json_string(answer));
+        cli_set(&js.tool.cli, "value", cli_json_text(answer));
     else if (done && answer != NULL)
         (void)fprintf(stdout, "%s\n", answer);
     const int code = tool_end(&js.tool, text == NULL ? "start QuickJS" : text, done);

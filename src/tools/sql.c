@@ -268,7 +268,7 @@ int main(int argc, char **argv)
         { .name = NULL },
     };
     const struct tool_facts facts = {
-        .program = "varve-sql",
+        .program = "varve sql",
         .about =
             "SQLite, unmodified: its heap is durable. One invocation is one transaction and one commit,\n"
             "or a query when every statement only reads.",
@@ -280,8 +280,8 @@ int main(int argc, char **argv)
         .more = more,
     };
 
-    sql.tool.code = cli_vm(&sql.tool.cli);
-    bool done = sql.tool.code == EXIT_DONE && tool_begin(&sql.tool, &facts, argc, argv, &text);
+    bool done =
+        tool_start(&sql.tool, &facts, &argc, argv) && tool_begin(&sql.tool, &facts, argc, argv, &text);
     done = done && (sql.tool.new_module ? open_database(&sql) : find_database(&sql));
     done = done && (text == NULL || (run_text(&sql, text) && no_transaction_is_open(&sql)));
     const int code = tool_end(&sql.tool, text == NULL ? "open a database" : text,

@@ -587,6 +587,31 @@ const struct vv_lookup *vv_guest_find(struct varve_guest *guest, const char *nam
     return lookup;
 }
 
+/* The exported function whose name begins and ends most like `name`; NULL: none is near. */
+static const char *near_export(const struct vv_plan *plan, const char *name)
+{
+    const char *best = NULL;
+    size_t most = 0;
+    const size_t size = strlen(name);
+
+    for (uint32_t i = 0; i < plan->export_count; i++) {
+        const struct vv_text *each = &plan->exports[i].name;
+        const size_t least = size < each->size ? size : each->size;
+        const size_t longest = size < each->size ? each->size : size;
+        size_t front = 0, back = 0;
+        while (front < least && name[front] == each->data[front])
+            front++;
+        while (back < least - front && name[size - 1 - back] == each->data[each->size - 1 - back])
+            back++;
+        if (plan->exports[i].kind != VV_WASM_FUNCTION || vv_export_is_reserved(each->data, each->size) ||
+            longest - front - back > 2 || front + back <= most)
+            continue;
+        best = each->data;
+        most = front + back;
+    }
+    return best;
+}
+
 varve_status vv_guest_export(struct varve_guest *guest, const char *name, const struct vv_lookup **lookup)
 {
     *lookup = vv_guest_find(guest, name);
@@ -595,7 +620,9 @@ varve_status vv_guest_export(struct varve_guest *guest, const char *name, const 
     if (vv_export_is_reserved(name, strlen(name)))
         return vv_fail(VARVE_NOT_FOUND, "%.80s: names that begin with " VV_RESERVED_PREFIX " are varve's own",
                        name);
-    return vv_fail(VARVE_NOT_FOUND, "the module exports no function %.80s", name);
+    const char *near = near_export(&guest->code->plan, name);
+    return vv_fail(VARVE_NOT_FOUND, "the module exports no function %.80s%s%.80s%s", name,
+                   near == NULL ? "" : " (did you mean ", near == NULL ? "" : near, near == NULL ? "" : "?)");
 }
 
 /* ---- Hooks ---------------------------------------------------------------------------------------- */
