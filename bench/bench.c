@@ -87,7 +87,10 @@ static const char *number(char text[16], double value)
 void bench_tell(struct bench *b, const struct bench_result *result)
 {
     char f[16], v[16], a[16], c[16], d[16], e[16];
-    const char *verdict = result->allowed == 0 ? "" : result->value <= result->allowed ? "met" : "MISSED";
+    const char *verdict = result->allowed == 0               ? ""
+                          : result->noisy                    ? "noisy"
+                          : result->value <= result->allowed ? "met"
+                                                             : "MISSED";
 
     if (*b->count == BENCH_RESULTS)
         bench_die("more than %d results", BENCH_RESULTS);
@@ -153,6 +156,7 @@ void bench_measure(struct bench *b, const struct bench_case *pair)
     snprintf(result.name, sizeof result.name, "%s", pair->name);
     snprintf(result.unit, sizeof result.unit, "%s", pair->unit);
     const unsigned noisy = pair->flushes ? disturbed(floor, runs) : 0;
+    result.noisy = noisy * 2 > runs;
     if (noisy * 10 > runs)
         snprintf(result.note + strlen(result.note), sizeof result.note - strlen(result.note),
                  "%snoisy: %u of %u floors above twice their p10", result.note[0] != '\0' ? "; " : "", noisy,

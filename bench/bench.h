@@ -21,6 +21,7 @@ struct bench_result {
     double floor_low, floor_high, value_low, value_high; /* p10 and p90 */
     char goal[32];                                       /* the goal in words */
     unsigned runs;
+    bool noisy; /* half of the floors were twice their p10: the ratio says nothing */
 };
 
 struct bench {

@@ -5,7 +5,7 @@
 #include "product.h"
 
 struct bytes_sum {
-    uint64_t changed, pages, written;
+    uint64_t changed, pages, written, padded;
     unsigned commits;
 };
 /* Commit, go on from there, and add. */

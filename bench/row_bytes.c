@@ -45,10 +45,14 @@ void bytes_commit(struct product *p, struct bytes_sum *sum)
     varve_error error = { 0 };
 
     options.flags = VARVE_COMMIT_CHAIN;
+    options.durability = VARVE_BUFFERED; /* the bytes are the same, and they are what is asked */
     must(varve_commit_open(p->store, NULL, &base, &error), &error, "the base");
     must(varve_session_commit(p->session, &options, &commit, &error), &error, "commit");
     compare(p->store, base, commit, sum);
-    sum->written += varve_commit_get(commit)->bytes_written;
+    const uint64_t written = varve_commit_get(commit)->bytes_written;
+    sum->written += written;
+    sum->padded +=
+        (written + BENCH_PAGE - 1) / BENCH_PAGE * BENCH_PAGE; /* a record begins at a page of the log */
     sum->commits++;
     varve_commit_close(base);
     varve_commit_close(commit);
@@ -64,8 +68,8 @@ void bytes_tell(struct bench *b, const char *name, const struct bytes_sum *sum)
     result.value = (double)sum->written / n;
     result.allowed = ((double)sum->changed + 48.0 * (double)sum->pages) / n + 512;
     snprintf(result.note, sizeof result.note,
-             "%u commits; a commit: %.1f pages, %.0f bytes changed, %.0f written", sum->commits,
-             (double)sum->pages / n, result.floor, result.value);
+             "%u commits; a commit: %.1f pages, %.0f bytes changed, %.0f written, %.0f with padding",
+             sum->commits, (double)sum->pages / n, result.floor, result.value, (double)sum->padded / n);
     bench_tell(b, &result);
 }
 

@@ -15,7 +15,7 @@ struct one_page {
     struct product p;
     struct disk disk;
     uint8_t *bytes;
-    uint32_t pages;
+    uint32_t pages; /* the first of the image, which are changed at random */
     size_t written; /* by the last commit */
 };
 
@@ -66,7 +66,15 @@ static double one_page_direct(void *context)
 void bench_durable_commit(struct bench *b)
 {
     enum { SIZE = 64 * 1048576 };
-    struct one_page c = { .pages = SIZE / BENCH_PAGE };
+    struct one_page c = { .pages = 100 };
+    struct bench_case pair = { .unit = "us",
+                               .goal = { 1.5, 0, "<= 1.5x" },
+                               .runs = 600,
+                               .floor = one_page_flush,
+                               .other_note = "the floor is O_DIRECT|O_DSYNC",
+                               .product = one_page_commit,
+                               .context = &c,
+                               .flushes = true };
 
     disk_open(&c.disk, b, bench_of(b, 64, 16) * MIB);
     product_create(&c.p, b, "store");
@@ -74,26 +82,20 @@ void bench_durable_commit(struct bench *b)
     c.bytes = product_image(&c.p, "image", SIZE);
     product_fill(c.bytes, SIZE);
     product_commit(&c.p, VARVE_DURABLE, NULL);
-    for (int i = 0; i < 20; i++)
-        one_page_commit(&c);
-    bench_measure(b, &(struct bench_case){ .name = "1 page of 64 MiB",
-                                           .unit = "us",
-                                           .goal = { 1.5, 0, "<= 1.5x" },
-                                           .runs = 1000,
-                                           .floor = one_page_flush,
-                                           .other_floor = c.disk.direct >= 0 ? one_page_direct : NULL,
-                                           .other_note = "the floor is O_DIRECT|O_DSYNC",
-                                           .product = one_page_commit,
-                                           .context = &c,
-                                           .flushes = true });
-    bench_measure(b, &(struct bench_case){ .name = "the same, not waiting for the disk (BUFFERED)",
-                                           .unit = "us",
-                                           .runs = 1000,
-                                           .floor = one_page_flush,
-                                           .other_floor = c.disk.direct >= 0 ? one_page_direct : NULL,
-                                           .other_note = "the floor is O_DIRECT|O_DSYNC",
-                                           .product = one_page_buffered,
-                                           .context = &c });
+    pair.other_floor = c.disk.direct >= 0 ? one_page_direct : NULL;
+    for (int i = 0; i < 1000; i++)
+        one_page_buffered(&c);
+    one_page_commit(&c);
+    pair.name = "1 page of 64 MiB, changed before";
+    bench_measure(b, &pair);
+    c.pages = SIZE / BENCH_PAGE;
+    pair.name = "1 page of 64 MiB, any";
+    bench_measure(b, &pair);
+    c.pages = 100;
+    pair.name = "changed before, not waiting (BUFFERED)";
+    pair.goal.times = 0;
+    pair.product = one_page_buffered;
+    bench_measure(b, &pair);
     product_close(&c.p);
     disk_close(&c.disk);
 }
@@ -160,10 +162,8 @@ static double many_root(void *context)
     return spent;
 }
 
-static void many_open(struct many_pages *c, struct bench *b)
+static void many_open(struct many_pages *c, struct bench *b, size_t size)
 {
-    const size_t size = bench_of(b, 256, 64) * MIB;
-
     *c = (struct many_pages){ .count = 10000, .total = (uint32_t)(size / BENCH_PAGE) };
     c->floor = memory_new(size);
     c->before = memory_new(size);
@@ -186,31 +186,37 @@ static void many_close(struct many_pages *c)
     free(c->pages);
 }
 
-void bench_commit_per_page(struct bench *b)
+static void many_commits(struct bench *b, size_t size, const char *name, unsigned before)
 {
     struct many_pages c;
-    char name[64];
 
-    many_open(&c, b);
-    snprintf(name, sizeof name, "10 000 pages of %zu MiB", (size_t)c.total * BENCH_PAGE / MIB);
+    many_open(&c, b, size);
+    for (unsigned i = 0; i < before; i++)
+        many_commit(&c);
     bench_measure(b, &(struct bench_case){ .name = name,
                                            .unit = "us",
                                            .goal = { 1.5, 0, "<= 1.5x" },
-                                           .runs = 45,
+                                           .runs = 30,
                                            .floor = many_floor,
                                            .product = many_commit,
                                            .context = &c });
     many_close(&c);
 }
 
+void bench_commit_per_page(struct bench *b)
+{
+    many_commits(b, 64 * MIB, "10 000 pages of 64 MiB, changed before", 5);
+    if (!b->quick)
+        many_commits(b, 512 * MIB, "10 000 pages of 512 MiB, most of them not", 0);
+}
+
 void bench_root_per_page(struct bench *b)
 {
     struct many_pages c;
-    char name[64];
 
-    many_open(&c, b);
-    snprintf(name, sizeof name, "10 000 pages of %zu MiB", (size_t)c.total * BENCH_PAGE / MIB);
-    bench_measure(b, &(struct bench_case){ .name = name,
+    many_open(&c, b, 64 * MIB);
+    many_commit(&c);
+    bench_measure(b, &(struct bench_case){ .name = "10 000 pages of 64 MiB, changed before",
                                            .unit = "us",
                                            .runs = 30,
                                            .floor = many_floor,
