@@ -8,7 +8,7 @@
 
 #include "base/alloc.h"
 
-/* The engine lets a guest use 1 MiB of native stack; what functions outside use comes on top. */
+/* The engine lets a guest use 2 MiB of native stack; what functions outside use comes on top. */
 enum { STACK_SIZE = 4 * 1024 * 1024 };
 
 /* ${VARVE_CACHE}, else ${XDG_CACHE_HOME}/varve, else ${HOME}/.cache/varve; false: none of them is set. */

@@ -12,7 +12,7 @@ struct model_module {
     uint8_t *bytes; /* PAGES_MAX of them */
     uint32_t pages;
     int32_t n;
-    int64_t big;
+    uint64_t big;
     double real;
     float single;
     uint32_t wide[4];
@@ -37,7 +37,7 @@ static void model_new(struct model *m)
 {
     for (size_t i = 0; i < MODULES; i++) {
         m->modules[i] = (struct model_module){
-            .pages = 1, .big = -1, .real = 0.5, .single = 1.5f, .wide = { 1, 2, 3, 4 }
+            .pages = 1, .big = UINT64_MAX, .real = 0.5, .single = 1.5f, .wide = { 1, 2, 3, 4 }
         };
         m->modules[i].bytes = calloc(PAGES_MAX, WASM_PAGE);
     }
@@ -67,7 +67,7 @@ static uint64_t model_digest(const struct model_module *m)
     memcpy(&real, &m->real, 8);
     memcpy(&single, &m->single, 4);
     memcpy(lanes, m->wide, 16);
-    return ((uint64_t)m->big + real) ^ (lanes[0] ^ (lanes[1] ^ single));
+    return (m->big + real) ^ (lanes[0] ^ (lanes[1] ^ single));
 }
 
 static uint64_t model_hash(const struct model_module *m)
