@@ -216,40 +216,47 @@ static varve_status make_receipt(const struct vv_work *work, varve_status rc, co
     return vv_receipt_new(&facts, &work->guests->record, receipt);
 }
 
-varve_status vv_work_run(struct vv_work *work, varve_receipt **receipt)
+/* What the work came to, with its receipt. A success that cannot be told is none: it is undone. */
+static varve_status conclude(struct vv_work *work, varve_status rc, uint32_t depth, varve_receipt **receipt)
 {
-    varve_status rc = VARVE_OK, done = VARVE_OK;
-    struct vv_guests *guests = work->guests;
+    const struct vv_record_mark start = { .events = 0 };
     char words[WORDS_SIZE] = "";
     uint64_t pages = 0;
+    varve_status told = VARVE_OK;
+    int number = 0;
+
+    if (rc != VARVE_OK) {
+        number = vv_words_errno();
+        (void)snprintf(words, sizeof words, "%s", vv_words());
+        vv_record_revert(&work->guests->record, start);
+    }
+    if (receipt != NULL && (rc == VARVE_OK || work->guest != NULL)) {
+        if (work->guarded)
+            told = vv_session_pages_changed(work->guests->session, depth, &pages);
+        if (told == VARVE_OK)
+            told = make_receipt(work, rc, words, pages, receipt);
+    }
+    if (rc == VARVE_OK && told != VARVE_OK) {
+        rc = told;
+        (void)snprintf(words, sizeof words, "%s", vv_words());
+        vv_record_revert(&work->guests->record, start);
+    }
+    const varve_status settled = settle(work, rc, depth);
+    return rc != VARVE_OK ? vv_fail_number(rc, number, "%s", words) : settled;
+}
+
+varve_status vv_work_run(struct vv_work *work, varve_receipt **receipt)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_guests *guests = work->guests;
     uint32_t depth = 0;
-    varve_receipt *made = NULL;
-    const struct vv_record_mark start = { .events = 0 };
 
     vv_record_clear(&guests->record);
     work->fuel = work->gas == 0 ? VV_FUEL_PLENTY : work->gas;
     if (work->guarded)
         TRY(vv_session_savepoint(guests->session, &depth));
-    rc = work->run(work->context, work);
-    const int number = rc == VARVE_OK ? 0 : vv_words_errno();
-    if (rc != VARVE_OK) {
-        (void)snprintf(words, sizeof words, "%s", vv_words());
-        vv_record_revert(&guests->record, start);
-    }
-    if (receipt != NULL && work->guarded)
-        (void)vv_session_pages_changed(guests->session, depth, &pages);
-    if (receipt != NULL && (rc == VARVE_OK || work->guest != NULL))
-        done = make_receipt(work, rc, words, pages, &made);
-    const varve_status settled = settle(work, rc, depth);
+    rc = conclude(work, work->run(work->context, work), depth, receipt);
     vv_record_deliver(&guests->record, guests->output, guests->context);
-    if (rc != VARVE_OK)
-        rc = vv_fail_number(rc, number, "%s", words);
-    else if (settled != VARVE_OK)
-        rc = settled;
-    else
-        rc = done;
-    if (made != NULL)
-        *receipt = made;
 out:
     return rc;
 }
