@@ -105,7 +105,9 @@ int cli_find_store(struct cli *cli);
 int cli_open_store(struct cli *cli, bool read_only);
 /* Also begin a session: at `cli->at` (looking), or on the branch's head, to be committed. */
 int cli_begin(struct cli *cli, bool looking);
+/* Tell how far long work is, and take that line away again. */
 int cli_progress(void *context, const varve_progress *progress); /* context: the struct cli */
+void cli_progress_end(struct cli *cli);
 int cli_vm(struct cli *cli);                                     /* makes cli->vm */
 /* End the session by a commit unless --dry-run or nothing changed; says the commit line; adds CHANGED to the
  * answer. `chain`: the session goes on from the commit. */

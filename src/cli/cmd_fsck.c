@@ -10,6 +10,7 @@ static void print_finding(void *context, const varve_finding *finding)
 {
     struct cli *cli = context;
 
+    cli_progress_end(cli);
     if (cli->json) {
         cli_line(cli, json_pack(
                           "{s:s, s:o, s:o, s:o, s:o, s:b}", "severity", severities[finding->severity], "file",
@@ -54,7 +55,9 @@ int cmd_fsck(struct cli *cli, int argc, char **argv)
     check.finding = print_finding;
     check.progress = cli_progress;
     check.context = cli;
-    if (varve_store_check(cli->store_path, &check, &damage, &error) != VARVE_OK)
+    const varve_status status = varve_store_check(cli->store_path, &check, &damage, &error);
+    cli_progress_end(cli);
+    if (status != VARVE_OK)
         return cli_fail(cli, &error, NULL);
     if (cli->json)
         cli_line(cli, json_pack("{s:I}", "damage", (json_int_t)damage));

@@ -203,16 +203,22 @@ int cli_progress(void *context, const varve_progress *progress)
         return 0;
     if (cli->progress_since == 0)
         cli->progress_since = now;
-    const bool over = progress->total > 0 && progress->done >= progress->total;
-    if (over && cli->progress_shown)
-        (void)fputs("\r\033[K", stderr);
-    else if (!over && now - cli->progress_since > 1000000000u)
-        (void)fprintf(stderr, "\r%s %" PRIu64 "/%" PRIu64 " %s\033[K", progress->what, progress->done,
-                      progress->total, progress->unit);
-    cli->progress_shown = !over && now - cli->progress_since > 1000000000u;
-    if (over)
-        cli->progress_since = 0;
+    if (now - cli->progress_since < 1000000000u)
+        return 0;
+    cli->progress_shown = true;
+    (void)fprintf(stderr, "\r%s: %" PRIu64, progress->what, progress->done);
+    if (progress->total > 0)
+        (void)fprintf(stderr, " of %" PRIu64, progress->total);
+    (void)fprintf(stderr, " %s\033[K", progress->unit);
     return 0;
+}
+
+void cli_progress_end(struct cli *cli)
+{
+    if (cli->progress_shown)
+        (void)fputs("\r\033[K", stderr);
+    cli->progress_shown = false;
+    cli->progress_since = 0;
 }
 
 int cli_find_store(struct cli *cli)

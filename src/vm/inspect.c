@@ -189,7 +189,7 @@ static varve_status report(varve_vm *vm, const struct vv_wasm *module, struct vv
 
     for (uint32_t i = 0; i < module->global_count; i++)
         state += module->globals[i].is_mutable;
-    put(out, "{\"kind\":\"module\",");
+    put(out, "{\"kind\":\"plain\",");
     put_memory(out, module);
     put(out, ",\"globals\":");
     put_number(out, state);
@@ -218,7 +218,7 @@ varve_status vv_inspect(varve_vm *vm, const void *code, size_t size, char **json
 
     rc = vv_wasm_read(code, size, &limits, &module);
     if (rc == VARVE_REFUSED) {
-        put(&out, "{\"kind\":\"module\",\"memory\":null,\"globals\":0,\"exports\":[],\"imports\":[]");
+        put(&out, "{\"kind\":\"plain\",\"memory\":null,\"globals\":0,\"exports\":[],\"imports\":[]");
         rc = put_refusal(&refused, &first, vv_words(), VV_WASM_NONE, 0);
     } else if (rc == VARVE_OK) {
         rc = report(vm, &module, &out, &refused, &first);

@@ -1,0 +1,118 @@
+# damage.sh - one damaged byte, anywhere: a command works or fails with words that name the file; nothing aborts, no
+# undamaged commit is lost, and nothing is written over what is damaged.
+. "$HERE/checks.inc"
+
+varve init whole >/dev/null
+printf 'first' >greeting
+varve -q --store whole image text 64k greeting
+varve -q --store whole poke text 4096 s:second
+varve -q --store whole tag v1
+varve -q --store whole meta k v
+varve -q --store whole poke text 0 s:third
+varve -q --store whole poke text 8192 s:fourth
+log=$(cd whole && ls log.*)
+used=$(od -A d -v -t x1 "whole/$log" | awk '{ for (i = 2; i <= NF; i++) if ($i != "00") last = $1 } END { print last + 16 }')
+
+# try WHAT FILE COMMAND...: it may work, or fail and name the file.
+try() {
+    where=$1 named=$2
+    shift 2
+    code=0
+    varve --store s "$@" >out 2>&1 || code=$?
+    case $code in
+    0 | 1 | 5) ;;
+    *) bad "$where: $* exits $code: $(head -n 1 out)" ;;
+    esac
+    if [ $code != 0 ] && ! grep -q "$named" out; then bad "$where: $*: no word about $named: $(head -n 1 out)"; fi
+}
+damage() {
+    file=$1 offset=$2
+    rm -rf s
+    cp -r whole s
+    printf '\377' | dd of="s/$file" bs=1 seek="$offset" conv=notrunc 2>/dev/null
+    if cmp -s "whole/$file" "s/$file"; then printf '\376' | dd of="s/$file" bs=1 seek="$offset" conv=notrunc 2>/dev/null; fi
+    try "$file at $offset" "$3" fsck
+    checked=$code
+    try "$file at $offset" "$3" log
+    try "$file at $offset" "$3" peek text 0 --type str --at v1
+    [ $code != 0 ] || [ "$(grep -v damage out)" = first ] || bad "$file at $offset: v1 reads $(cat out)"
+    if [ $checked = 0 ] && [ $code != 0 ]; then bad "$file at $offset: fsck finds nothing, but v1 is lost"; fi
+    try "$file at $offset" "$3" meta k2 v2
+    if [ $checked = 5 ] && [ $code = 0 ]; then bad "$file at $offset: written to, though damaged"; fi
+    ok
+}
+offset=0
+while [ $offset -lt 16 ]; do
+    damage .varve/format $offset format
+    offset=$((offset + 3))
+done
+offset=0
+while [ $offset -lt 8192 ]; do
+    damage head $offset 'head\|log'
+    offset=$((offset + 509))
+done
+offset=0
+while [ $offset -lt "$used" ]; do
+    damage "$log" $offset "log\.0"
+    offset=$((offset + 397))
+done
+
+# What stands before the damage stays, and what the command says is one line of JSON.
+rm -rf s
+cp -r whole s
+last=$(varve --store s show --json | jq -r .id)
+exits 'the whole store' 0 varve --store s fsck
+printf '\377' | dd of="s/$log" bs=1 seek=$((used - 100)) conv=notrunc 2>/dev/null
+exits 'damage at the end' 5 varve --store s fsck
+is 'older commits open' first varve --store s peek text --type str --at v1
+is 'fsck counts in JSON' true sh -c 'varve --store s fsck --json | jq -s "last.damage > 0 and all(.[:-1][]; .severity and .text)"'
+is 'the failure is JSON' CORRUPT sh -c 'varve --store s meta a b --json 2>/dev/null | jq -r .error.status'
+
+# Files that are cut, empty, strange or missing.
+each() {
+    rm -rf s
+    cp -r whole s
+    (cd s && eval "$1")
+    for words in fsck log 'meta k2 v2'; do
+        code=0
+        varve --store s $words >out 2>&1 || code=$?
+        case $code in
+        0 | 1 | 5) ok ;;
+        *) bad "$1: $words exits $code: $(head -n 1 out)" ;;
+        esac
+    done
+}
+each ": >$log"
+each ": >head"
+each ": >.varve/format"
+each "rm head"
+each "rm $log"
+each "rm .varve/format"
+each "rm .varve/lock"
+each "truncate -s 5000 $log"
+each "truncate -s 100 head"
+each "head -c 100000 /dev/urandom >>$log"
+each "head -c 70000 /dev/zero >.varve/format"
+each "echo hello >.varve/lock"
+each "rm head && mkdir head"
+each "rm .varve/lock && mkdir .varve/lock"
+each "echo 'varve 1 journa' >.varve/format"
+each "printf 'varve 18446744073709551616 journal\n' >.varve/format"
+each "cp $log log.0000000000000000"
+each "cp $log log.00000000FFFFF000"
+each "ln -s /nowhere log.0000000000200000"
+
+# A store by other names.
+rm -rf s
+cp -r whole s
+ln -s s linked
+is 'through a symbolic link' third varve --store linked peek text --type str
+exits 'and written' 0 varve --store linked meta k2 v2
+mv s moved
+is 'a store that moved' v2 varve --store moved meta k2
+exits 'is whole' 0 varve --store moved fsck
+printf 'varve 2 journal\n' >moved/.varve/format
+exits 'a newer store' 1 varve --store moved log
+says 'is named' 'newer' varve --store moved log
+is 'with its status' NEWER sh -c 'varve --store moved log --json 2>/dev/null | jq -r .error.status'
+finish
