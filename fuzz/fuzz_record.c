@@ -34,7 +34,8 @@ static varve_status take_page(void *context, uint64_t index, const struct vv_lea
     const struct vv_record *record = context;
 
     VV_ASSERT(index <= VV_PAGETREE_PAGES_MAX);
-    VV_ASSERT(leaf == NULL || vv_locator_frame(leaf->locator) <= record->address + record->size);
+    VV_ASSERT(leaf == NULL ||
+              vv_locator_frame(leaf->locator) < vv_record_pages_at(record) + record->pages_size);
     return VARVE_OK;
 }
 
