@@ -223,14 +223,13 @@ static varve_status tzset_js(void *context, struct vv_instance *instance, union 
 {
     const varve_guest *guest = vv_guest_of(instance);
     const struct vv_builtin *builtin = context;
-    uint8_t *offset = vv_guest_span(guest, slots[0].i32, 4),
-            *daylight = vv_guest_span(guest, slots[1].i32, 4);
+    uint8_t *offset = vv_guest_span(guest, slots[0].i32, 4), *saving = vv_guest_span(guest, slots[1].i32, 4);
     const bool names = strcmp(builtin->signature, "i32 i32 i32 i32") == 0;
 
-    if (offset == NULL || daylight == NULL)
+    if (offset == NULL || saving == NULL)
         return vv_guest_bad_pointer(slots[0].i32, 4);
     vv_put_u32(offset, 0);
-    vv_put_u32(daylight, 0);
+    vv_put_u32(saving, 0);
     for (size_t i = 2; names && i < 4; i++) {
         uint8_t *name = vv_guest_span(guest, slots[i].i32, ZONE_NAME_SIZE);
         if (name == NULL)

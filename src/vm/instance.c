@@ -94,6 +94,8 @@ varve_status vv_extra_decode(const void *bytes, size_t size, struct vv_extra *ex
     TRY(take_texts(&reader, &extra->args, &extra->arg_count));
     TRY(take_texts(&reader, &extra->env, &extra->env_count));
     TRY(vv_reader_done(&reader, "a module's descriptor"));
+    if (flags == 0 && extra->arg_count == 0 && extra->env_count == 0)
+        rc = vv_fail(VARVE_CORRUPT, "a module's descriptor says nothing: then it is empty");
 out:
     if (rc != VARVE_OK)
         vv_extra_release(extra);
