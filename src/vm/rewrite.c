@@ -87,6 +87,17 @@ static bool can_be_state(varve_type type)
     return type <= (varve_type)VV_WASM_EXNREF;
 }
 
+/* A reference to any function, or null, as it is written. References that say the function's type, or that are never
+ * null, would need accessors of that very type; no language outside garbage collection keeps such state yet. */
+static bool is_any_function(const struct vv_wasm *m, struct vv_span type)
+{
+    enum { FUNCREF = 0x70, NULLABLE = 0x63 };
+    const uint8_t *const bytes = m->bytes + type.offset;
+
+    return (type.size == 1 && bytes[0] == FUNCREF) ||
+           (type.size == 2 && bytes[0] == NULLABLE && bytes[1] == FUNCREF);
+}
+
 static varve_status collect_features(const struct vv_wasm *m, uint32_t allowed, struct vv_refusals *refusals)
 {
     varve_status rc = VARVE_OK;
@@ -145,6 +156,10 @@ static varve_status collect_state(const struct vv_wasm *m, struct vv_refusals *r
         if (m->globals[i].is_mutable && !can_be_state(m->globals[i].type))
             TRY(refuse(refusals, NULL, "global %u is mutable and holds %s: that cannot be saved", i,
                        vv_wasm_type_name(m->globals[i].type)));
+        else if (m->globals[i].is_mutable && m->globals[i].type == (varve_type)VV_WASM_FUNCREF &&
+                 !is_any_function(m, m->globals[i].type_bytes))
+            TRY(refuse(refusals, NULL,
+                       "global %u is mutable and holds typed references: that cannot be saved", i));
     }
     for (uint32_t i = 0; i < m->table_count; i++) {
         const struct vv_wasm_table *const table = &m->tables[i];
@@ -155,6 +170,12 @@ static varve_status collect_state(const struct vv_wasm *m, struct vv_refusals *r
                        "%s: %s changes table %u, which holds %s: that cannot be saved",
                        vv_wasm_place_format(m, &table->changed, text, sizeof text),
                        table->changed.instruction, i, vv_wasm_type_name(table->type)));
+        else if (table->changed.instruction != NULL && table->type == (varve_type)VV_WASM_FUNCREF &&
+                 !is_any_function(m, table->type_bytes))
+            TRY(refuse(refusals, &table->changed,
+                       "%s: %s changes table %u, which holds typed references: that cannot be saved",
+                       vv_wasm_place_format(m, &table->changed, text, sizeof text),
+                       table->changed.instruction, i));
     }
     for (uint32_t i = 0; i < m->element_count; i++) {
         const struct vv_wasm_element *const element = &m->elements[i];

@@ -355,6 +355,33 @@ static void subtypes_and_groups_of_types_are_refused(void **state)
     }
 }
 
+/* The accessors of state know one type of reference: any function, or null. */
+static void typed_references_as_state_are_refused(void **state)
+{
+    /* (type (func)) (global (mut (ref null 0)) (ref.null 0)) */
+    static const uint8_t global[] = "\0asm\1\0\0\0\1\4\1\x60\0\0\6\7\1\x63\0\1\xd0\0\x0b";
+    /* (type (func)) (func (table.set 0 (i32.const 0) (ref.null 0))) (table 1 (ref null 0)) */
+    static const uint8_t table[] = "\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\4\5\1\x63\0\0\1"
+                                   "\x0a\x0a\1\x08\0\x41\0\xd0\0\x26\0\x0b";
+    static const struct {
+        const uint8_t *bytes;
+        size_t size;
+        const char *words;
+    } cases[] = {
+        { global, sizeof global - 1, "global 0 is mutable and holds typed references: that cannot be saved" },
+        { table, sizeof table - 1, "table.set changes table 0, which holds typed references" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct vv_wasm module = read_well(cases[i].bytes, cases[i].size);
+        struct vv_plan plan;
+        assert_int_equal(vv_rewrite(&module, NULL, &plan), VARVE_REFUSED);
+        assert_words(vv_words(), cases[i].words);
+        vv_wasm_release(&module);
+    }
+}
+
 static void a_rewritten_module_is_not_rewritten_again(void **state)
 {
     struct fixture f;
@@ -519,6 +546,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(imports_and_exports_are_told),
         cmocka_unit_test(what_cannot_be_resumed_is_refused_with_its_place),
         cmocka_unit_test(subtypes_and_groups_of_types_are_refused),
+        cmocka_unit_test(typed_references_as_state_are_refused),
         cmocka_unit_test(a_rewritten_module_is_not_rewritten_again),
         cmocka_unit_test(refusals_are_listed_one_by_one),
         cmocka_unit_test(the_same_bytes_come_out_each_time),
