@@ -285,7 +285,7 @@ varve_status vv_dir_open(const struct vv_vfs *vfs, const char *path, struct vv_d
         return vv_fail(VARVE_NOT_FOUND, "%s: no such directory", path);
     if (number == ENOTDIR)
         return vv_fail(VARVE_NOT_FOUND, "%s: not a directory", path);
-    return number == 0 ? VARVE_OK : vv_fail_errno(number, "open directory %s", path);
+    return number == 0 ? VARVE_OK : vv_fail_errno(number, "open directory %.300s", path);
 }
 
 varve_status vv_dir_open_at(const struct vv_dir *parent, const char *name, struct vv_dir *dir)

@@ -67,23 +67,25 @@ static bool is_number_name(const char *name)
     return *at == '\0';
 }
 
+/* In a revision "v1" is as good as "tags/v1", so a tag may not read as something else without its prefix either. */
 static const char *ref_name_fault(const char *name)
 {
     const size_t length = strlen(name);
+    const char *said = strncmp(name, "tags/", 5) == 0 ? name + 5 : name;
 
     if (length == 0)
         return "it is empty";
     if (length >= sizeof((struct vv_ref_facts *)0)->name)
         return "it is longer than 255 bytes";
-    if (strcmp(name, "HEAD") == 0)
+    if (strcmp(said, "HEAD") == 0)
         return "HEAD stands for the branch that is worked on";
-    if (is_number_name(name))
+    if (is_number_name(said))
         return "r and digits stand for a commit's number";
-    if (length == HEX_MAX && all_hex(name, length) != 0)
+    if (strlen(said) == HEX_MAX && all_hex(said, HEX_MAX) != 0)
         return "64 hex digits stand for a commit's id";
-    if (strcmp(name, "@") == 0)
+    if (strcmp(said, "@") == 0)
         return "it is a lone @";
-    if (name[0] == '-')
+    if (said[0] == '-')
         return "it begins with -";
     for (const char *at = name; *at != '\0'; at++) {
         const unsigned char c = (unsigned char)*at;

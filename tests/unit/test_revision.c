@@ -118,6 +118,8 @@ static void a_ref_has_a_name_that_git_takes(void **state)
         "@",      "a\\b",     "a\tb",
         "-a",     "HEAD",     "r0",
         "r12",    "a\x7f",    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF",
+        "tags/",  "tags/HEAD", "tags/r12",
+        "tags/@", "tags/-a",   "tags/0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF",
     };
     char longest[257];
 
