@@ -45,8 +45,9 @@ struct vv_change {
     const struct vv_commit_facts *base; /* NULL: from the empty state */
     struct vv_commit_facts
         facts; /* id, parent, root, time, message, branch, engine, seed, counts of modules and pages */
-    struct vv_state *after; /* the new state; publish sets its locators */
-    bool existed;           /* set by publish: the store held this commit, `after` was not touched */
+    struct vv_state *after; /* the new state; publish sets its locators, unless `unlocated` */
+    bool unlocated;         /* set by publish: the commit is made, but `after` lacks locators (the store held it
+                             * already, or memory ran out): its state is to be had from `view` */
     struct vv_module_change *modules; /* by id */
     size_t module_count;
     const struct vv_meta_pair *const *meta_set; /* what was set */

@@ -450,14 +450,17 @@ out:
     return rc;
 }
 
+static varve_durability durability_of(const varve_store *store, const varve_commit_options *options)
+{
+    return options->durability == VARVE_DURABILITY_DEFAULT ? store->durability : options->durability;
+}
+
 /* The one instant. */
 static varve_status publish(varve_session *session, const varve_commit_options *options,
                             struct attempt *attempt)
 {
     const varve_store *store = session->store;
     const struct vv_ref_move *move = attempt->moves ? &attempt->move : NULL;
-    const varve_durability durability =
-        options->durability == VARVE_DURABILITY_DEFAULT ? store->durability : options->durability;
     struct vv_commit_facts facts = { .locator = 0 };
     struct vv_pending *pending = NULL;
     varve_status rc = VARVE_OK;
@@ -466,7 +469,7 @@ static varve_status publish(varve_session *session, const varve_commit_options *
     TRY(vv_commit_facts_copy(&facts, &attempt->change.facts));
     TRY(vv_commit_new(session->store, &facts, &attempt->commit));
     TRY(store->layout->prepare(store->place, &attempt->change, &pending));
-    TRY(store->layout->publish(store->place, &attempt->change, pending, move, durability));
+    TRY(store->layout->publish(store->place, &attempt->change, pending, move, durability_of(store, options)));
 
     /* The texts that publish may have put are those of a commit that existed; ours go with the attempt. */
     facts = attempt->commit->facts;
@@ -525,8 +528,8 @@ out:
 /* The state of the new commit for a session to go on from. */
 static varve_status state_after(struct attempt *attempt, struct vv_state *state)
 {
-    if (attempt->change.existed)
-        return vv_commit_state(attempt->commit, state); /* the one we made never got its locators */
+    if (attempt->change.unlocated)
+        return vv_commit_state(attempt->commit, state);
     return vv_state_copy(state, &attempt->sealed.state);
 }
 
@@ -576,6 +579,16 @@ static void tell_outcome(const varve_session *session)
         session->hooks.outcome(session->hooks.context, true);
 }
 
+/* The commit that is asked for is the base, which may have been buffered. */
+static varve_status make_base_durable(varve_session *session, const varve_commit_options *options)
+{
+    const varve_store *store = session->store;
+
+    if (session->base == NULL || durability_of(store, options) == VARVE_BUFFERED)
+        return VARVE_OK;
+    return store->layout->persist(store->place);
+}
+
 /* Nothing differs from the base: it is the commit. */
 static void end_unchanged(varve_session *session, bool chained, struct vv_state *state, varve_commit **commit,
                           bool *ended)
@@ -609,9 +622,9 @@ static void end_committed(varve_session *session, const varve_commit_options *op
             vv_session_poison(session, rc);
         return;
     }
-    if (!attempt->change.existed)
+    if (!attempt->change.unlocated)
         warm_images(session, &attempt->sealed.state);
-    vv_session_free(session, !attempt->change.existed && session->poisoned == VARVE_OK);
+    vv_session_free(session, !attempt->change.unlocated && session->poisoned == VARVE_OK);
     *ended = true;
 }
 
@@ -628,6 +641,10 @@ varve_status vv_session_commit(varve_session *session, const varve_commit_option
     TRY(seal_all(session, &attempt.sealed));
     TRY(vv_state_root(&attempt.sealed.state, &root));
     if (memcmp(&root, &session->base_root, sizeof root) == 0 && !(options->flags & VARVE_COMMIT_EMPTY)) {
+        rc = make_base_durable(session, options);
+        if (rc == VARVE_UNCERTAIN)
+            vv_session_poison(session, rc);
+        TRY(rc);
         end_unchanged(session, options->flags & VARVE_COMMIT_CHAIN, &attempt.sealed.state, commit, ended);
         goto out;
     }

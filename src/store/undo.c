@@ -193,7 +193,9 @@ varve_status vv_session_rollback(varve_session *session, uint32_t depth)
     session->tainted = false;
     if (session->hooks.rollback != NULL)
         session->hooks.rollback(session->hooks.context, depth);
-    TRY(enter_exposed(session));
+    rc = enter_exposed(session);
+    if (rc != VARVE_OK)
+        vv_session_poison(session, rc); /* what is written from now on could not be undone */
 out:
     return rc;
 }

@@ -450,7 +450,7 @@ static varve_status publish(struct vv_place *place, struct vv_change *change, st
         TRY(vv_commit_facts_copy(&facts, &known->facts));
         vv_commit_facts_release(&change->facts);
         change->facts = facts;
-        change->existed = true;
+        change->unlocated = true;
     } else {
         for (size_t i = 0; i < change->module_count; i++)
             TRY(put_pages(place, &change->modules[i]));

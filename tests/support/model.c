@@ -79,6 +79,7 @@ void model_mutate(struct model_state *state, struct model_chance *chance)
 struct draft {
     struct vv_state before, after;
     struct vv_module_change changes[MODEL_MODULES];
+    struct vv_pagetree shared[MODEL_MODULES]; /* as others may share the nodes of what is committed */
     struct vv_page_change pages[MODEL_MODULES][MODEL_PAGES];
     uint8_t bytes[MODEL_MODULES][MODEL_PAGES][2][VV_PAGE_SIZE];
     struct vv_change change;
@@ -229,13 +230,19 @@ varve_status model_commit(const struct vv_layout *layout, struct vv_place *place
     vv_commit_id_hash(parent == NULL ? NULL : parent->id.bytes, made->root.bytes, made->time_ns, message,
                       strlen(message), made->id.bytes);
     TRY(layout->prepare(place, &draft->change, &pending));
+    for (unsigned i = 0; i < MODEL_MODULES; i++) {
+        if (draft->changes[i].after != NULL)
+            vv_pagetree_copy(&draft->shared[i], &draft->changes[i].after->memory);
+    }
     TRY(layout->publish(place, &draft->change, pending, move, durability));
     *facts = *made;
     *made = (struct vv_commit_facts){ .locator = 0 };
 out:
     vv_commit_facts_release(made);
-    for (unsigned i = 0; i < MODEL_MODULES; i++)
+    for (unsigned i = 0; i < MODEL_MODULES; i++) {
         vv_module_drop(draft->changes[i].after);
+        vv_pagetree_release(&draft->shared[i]);
+    }
     if (draft->before.fresh != NULL)
         vv_state_release(&draft->before);
     if (draft->after.fresh != NULL)

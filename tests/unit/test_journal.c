@@ -666,6 +666,58 @@ static void buffered_commits_survive_a_killed_process(void **state)
         assert_int_equal(model_compare(journal, f->place, &ids[i], &states[i]), VARVE_OK);
 }
 
+static void count_sync(void *context, const struct vv_double_event *event)
+{
+    *(unsigned *)context += event->call == VV_CALL_SYNC;
+}
+
+/* What was BUFFERED is synced when somebody asks for it: by persist, also after the process that made it was killed;
+ * and by the same commit made once more, DURABLE this time. */
+static void buffered_commits_become_durable_when_asked(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_double d;
+    struct vv_commit_facts facts;
+    const struct model_state some = { .meta = 1 };
+    struct vv_layout_options options = options_of(f, false);
+    struct vv_dir dir = VV_DIR_NONE;
+    unsigned syncs = 0;
+
+    close_place(f);
+    vv_double_init(&d, &vv_vfs_system);
+    d.record = count_sync;
+    d.context = &syncs;
+    options.vfs = &d.table;
+    assert_int_equal(vv_dir_open(&d.table, f->path, &dir), VARVE_OK);
+    for (unsigned opening = 0; opening < 2; opening++) {
+        assert_int_equal(vv_journal_open(&dir, &options, f->limits, &f->place), VARVE_OK);
+        if (opening == 1) { /* nothing but a killed process's commit is there yet */
+            syncs = 0;
+            assert_int_equal(journal->persist(f->place), VARVE_OK);
+            assert_int_equal(syncs, 1);
+            assert_int_equal(journal->persist(f->place), VARVE_OK);
+            assert_int_equal(syncs, 1);
+        }
+        for (unsigned durable = 0; durable < 2; durable++) {
+            syncs = 0;
+            assert_int_equal(model_commit(journal, f->place, NULL, NULL, &some,
+                                          opening == 0 ? "first" : "second", NULL,
+                                          durable ? VARVE_DURABLE : VARVE_BUFFERED, &facts),
+                             VARVE_OK);
+            vv_commit_facts_release(&facts);
+            if (durable)
+                assert_int_equal(syncs, 1);
+            if (opening == 0)
+                break;
+        }
+        vv_double_arm(&d, opening == 0 ? VV_DOUBLE_STICK : VV_DOUBLE_PASS, opening == 0 ? 1 : 0, 5);
+        close_place(f);
+        vv_double_arm(&d, VV_DOUBLE_PASS, 0, 0);
+    }
+    vv_dir_close(&dir);
+    open_place(f);
+}
+
 /* The record that a byte of the log belongs to. */
 struct owner {
     uint64_t address;
@@ -1156,6 +1208,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_phantom_commit_does_not_join_the_chain, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_an_open_record_the_phantom_would_join, set_up, tear_down),
         cmocka_unit_test_setup_teardown(buffered_commits_survive_a_killed_process, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(buffered_commits_become_durable_when_asked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_damaged_byte_is_told_and_the_rest_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(commits_behind_a_broken_header_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_end_is_damage_when_head_knows_of_it, set_up, tear_down),

@@ -561,6 +561,7 @@ static void a_commit_that_exists_is_that_commit(void **state)
     varve_commit_options options = { .size = sizeof options, .time_ns = 42, .message = "same" };
     varve_commit *first = NULL, *second = NULL;
     varve_session *a = begin(f, NULL), *b = NULL;
+    struct vv_bytes proof = VV_BYTES_NONE;
     bool ended = false;
 
     fill(a, 0, 3, 1);
@@ -581,6 +582,11 @@ static void a_commit_that_exists_is_that_commit(void **state)
     assert_int_equal(commit(b, 0, NULL, NULL), VARVE_OK);
     vv_commit_close(first);
     vv_commit_close(second);
+    b = begin(f, "twin");
+    const varve_module_id id = id_of(0);
+    assert_int_equal(vv_session_prove(b, &id, 2, &proof), VARVE_OK); /* by the page that is stored */
+    vv_bytes_release(&proof);
+    vv_session_abort(b);
     vv_store_close(f->store);
     store_open(f);
     b = begin(f, "twin");

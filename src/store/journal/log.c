@@ -15,7 +15,18 @@ static int by_start(const void *a, const void *b)
     return (*x)->start < (*y)->start ? -1 : (*x)->start > (*y)->start;
 }
 
-static varve_status add_segment(struct vv_log *log, uint64_t start, struct vv_segment **added)
+/* Put a segment at the end of the list, which takes it on VARVE_OK: from then on any thread may meet it. */
+static varve_status list_segment(struct vv_log *log, struct vv_segment *segment)
+{
+    pthread_mutex_lock(&log->mutex);
+    const varve_status rc = vv_resize(&log->segments, log->count + 1, sizeof(struct vv_segment *));
+    if (rc == VARVE_OK)
+        log->segments[log->count++] = segment;
+    pthread_mutex_unlock(&log->mutex);
+    return rc;
+}
+
+static varve_status add_segment(struct vv_log *log, uint64_t start)
 {
     varve_status rc = VARVE_OK;
     struct vv_segment *segment = NULL;
@@ -23,15 +34,8 @@ static varve_status add_segment(struct vv_log *log, uint64_t start, struct vv_se
     TRY(vv_alloc(&segment, 1, sizeof *segment));
     segment->start = start;
     segment->file = VV_FILE_NONE;
-    pthread_mutex_lock(&log->mutex);
-    rc = vv_resize(&log->segments, log->count + 1, sizeof(struct vv_segment *));
-    if (rc == VARVE_OK)
-        log->segments[log->count++] = segment;
-    pthread_mutex_unlock(&log->mutex);
-    if (rc == VARVE_OK) {
-        *added = segment;
-        segment = NULL;
-    }
+    TRY(list_segment(log, segment));
+    segment = NULL;
 out:
     vv_free(segment);
     return rc;
@@ -45,7 +49,6 @@ struct listing {
 static int list_name(void *context, const char *name)
 {
     struct listing *listing = context;
-    struct vv_segment *segment = NULL;
     uint64_t start = 0;
 
     if (!vv_segment_parse(name, &start))
@@ -53,7 +56,7 @@ static int list_name(void *context, const char *name)
     if (start < VV_LOG_START || start >= VV_ADDRESS_MAX || start % VV_RECORD_ALIGN != 0)
         listing->status = vv_fail(VARVE_CORRUPT, "%s: no segment begins there", name);
     else
-        listing->status = add_segment(listing->log, start, &segment);
+        listing->status = add_segment(listing->log, start);
     return listing->status != VARVE_OK;
 }
 
@@ -232,7 +235,8 @@ varve_status vv_log_read(struct vv_log *log, uint64_t address, void *data, size_
 
 /* ---- Appending -------------------------------------------------------------------------------- */
 
-/* Make the segment that follows `last` (NULL: the first). */
+/* Make the segment that follows `last` (NULL: the first). It is listed when it is whole; a failure leaves at most an
+ * empty file, which the next try takes over. */
 static varve_status new_segment(struct vv_log *log, const struct vv_segment *last, uint64_t size,
                                 struct vv_segment **made)
 {
@@ -240,13 +244,18 @@ static varve_status new_segment(struct vv_log *log, const struct vv_segment *las
     struct vv_segment *segment = NULL;
     const uint64_t start = last == NULL ? VV_LOG_START : last->start + last->capacity;
 
-    TRY(add_segment(log, start, &segment));
-    pthread_mutex_lock(&log->mutex);
+    TRY(vv_alloc(&segment, 1, sizeof *segment));
+    segment->start = start;
     segment->capacity = size > log->limits.segment ? size : log->limits.segment;
-    pthread_mutex_unlock(&log->mutex);
-    *made = segment; /* on a failure from here on it stays in the list, to be tried again */
+    segment->file = VV_FILE_NONE;
     TRY(vv_segment_create(segment, log->dir));
+    TRY(list_segment(log, segment));
+    *made = segment;
+    segment = NULL;
 out:
+    if (segment != NULL)
+        vv_segment_close(segment);
+    vv_free(segment);
     return rc;
 }
 
@@ -286,10 +295,12 @@ varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint6
 {
     varve_status rc = VARVE_OK;
     struct vv_segment *segment = NULL;
+    uint64_t left = 0;
 
     VV_ASSERT(!log->read_only && size % VV_RECORD_ALIGN == 0);
     TRY(choose_segment(log, end, size, &segment, address));
-    if (segment->file.fd < 0 || (!segment->settled && *address == segment->start))
+    TRY(segment_of(log, *address, &segment, &left)); /* open now, whoever else looks into it */
+    if (!segment->settled && *address == segment->start)
         TRY(vv_segment_create(segment, log->dir)); /* what a crash left may have no durable name */
     segment->settled = true;
     if (size <= log->limits.ahead)

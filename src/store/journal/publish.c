@@ -146,6 +146,17 @@ out:
     return rc;
 }
 
+/* Everything in the log is durable when this returns OK: what this opening appended, or what it found. `writer` is
+ * held. */
+static varve_status settle(struct vv_place *place)
+{
+    if (place->acknowledged >= place->chain.end)
+        place->chain.synced = place->chain.end;
+    if (place->chain.synced >= place->chain.end)
+        return VARVE_OK;
+    return place->announced ? sync_log(place) : settle_tail(place);
+}
+
 varve_status vv_place_announce(struct vv_place *place)
 {
     varve_status rc = VARVE_OK;
@@ -153,10 +164,7 @@ varve_status vv_place_announce(struct vv_place *place)
 
     if (place->announced)
         return VARVE_OK;
-    if (place->acknowledged >= place->chain.end)
-        place->chain.synced = place->chain.end;
-    if (place->chain.synced < place->chain.end)
-        TRY(settle_tail(place));
+    TRY(settle(place)); /* before anything says that it is synced */
     TRY(vv_clock_random(record.epoch, sizeof record.epoch));
     empty_sums(&record);
     record.time_ns = vv_clock_now_ns();
@@ -854,17 +862,20 @@ static void place_on_line(struct vv_place *place, struct vv_record *record)
     record->line_bytes += vv_record_padded(record);
 }
 
-/* Say in the new state's trees where its pages lie now. */
-static void locate_pages(const struct vv_change *change, const struct vv_pending *pending,
+/* Say in the new state's trees where its pages lie now. The commit is made, so nothing can fail here: without memory
+ * for it those trees are good for nothing more. */
+static bool locate_pages(const struct vv_change *change, const struct vv_pending *pending,
                          const struct vv_record *record)
 {
     for (size_t i = 0; i < pending->fresh_count; i++) {
         const struct new_page *page = &pending->fresh[i];
         const uint64_t frame = vv_record_pages_at(record) + pending->frames[i / VV_FRAME_PAGES];
         const uint64_t locator = vv_locator_make(frame, page->depth, (unsigned)(i % VV_FRAME_PAGES));
-        /* Memory that runs out here leaves the page without a base for deltas, no more: the commit is made. */
-        (void)vv_pagetree_locate(&change->modules[page->module].after->memory, page->change->index, locator);
+        if (vv_pagetree_locate(&change->modules[page->module].after->memory, page->change->index, locator) !=
+            VARVE_OK)
+            return false;
     }
+    return true;
 }
 
 static varve_status append_commit(struct vv_place *place, struct vv_change *change,
@@ -907,19 +918,23 @@ out:
     return rc;
 }
 
-/* The store holds this very commit: only the ref moves. */
+/* The store holds this very commit: only the ref moves. It may have been buffered when it was made. */
 static varve_status adopt_existing(struct vv_place *place, struct vv_change *change, uint64_t address,
-                                   struct vv_record_move *move)
+                                   struct vv_record_move *move, bool durable)
 {
     varve_status rc = VARVE_OK;
     struct vv_commit_facts facts = { .locator = 0 };
+    struct vv_commit_facts ours;
 
     TRY(vv_place_facts(place, address, &facts));
     if (move != NULL && !vv_hash_equal(move->from, move->to))
-        TRY(append_moves(place, move, 1, change->facts.time_ns));
-    change->facts.number = facts.number;
-    change->facts.bytes_written = facts.bytes_written;
-    change->facts.locator = facts.locator;
+        TRY(append_moves(place, move, 1, change->facts.time_ns)); /* durable, and so is all before it */
+    else if (durable)
+        TRY(settle(place));
+    ours = change->facts;
+    change->facts = facts;
+    facts = ours;
+    change->unlocated = true;
 out:
     vv_commit_facts_release(&facts);
     return rc;
@@ -946,15 +961,16 @@ varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, 
     pthread_mutex_unlock(&place->mutex);
     TRY(rc);
     if (existing != 0) {
-        TRY(adopt_existing(place, change, existing, moving));
+        TRY(adopt_existing(place, change, existing, moving, durability != VARVE_BUFFERED));
         goto out;
     }
     TRY(append_commit(place, change, pending, moving, durability != VARVE_BUFFERED, &record));
     change->facts.number = record.number;
     change->facts.bytes_written = vv_record_used(&record);
     change->facts.locator = record.address;
-    locate_pages(change, pending, &record);
-    vv_views_put(&place->views, record.address, change->after);
+    change->unlocated = !locate_pages(change, pending, &record);
+    if (!change->unlocated)
+        vv_views_put(&place->views, record.address, change->after);
     TRY(checkpoint_if_due(place, &record));
 out:
     pthread_mutex_lock(&place->mutex);
@@ -971,10 +987,8 @@ varve_status vv_place_persist(struct vv_place *place)
     varve_status rc = VARVE_OK;
 
     pthread_mutex_lock(&place->writer);
-    if (place->poisoned)
-        TRY(vv_place_writable(place));
-    if (place->announced && place->chain.synced < place->chain.end)
-        TRY(sync_log(place));
+    TRY(vv_place_writable(place));
+    TRY(settle(place));
 out:
     pthread_mutex_unlock(&place->writer);
     return rc;
