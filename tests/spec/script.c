@@ -245,7 +245,10 @@ static void run_action(struct run *run, const json_t *command, struct outcome *o
 
     if (!act(run, command, outcome, &made, &results))
         return;
-    if (made != MADE) {
+    if (made == MADE_REFUSED) {
+        outcome->verdict = SKIPPED;
+        (void)snprintf(outcome->text, sizeof outcome->text, "refused: %.400s", run->world->words);
+    } else if (made != MADE) {
         say(outcome,
             made == MADE_TRAPPED && wants_trap && trap_matches(text_of(command, "text"), run->world->words)
                 ? PASS

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "product.h"
 #include "vm/instance_state.h"
 
 enum { PAGE = 4096 };
@@ -59,6 +60,7 @@ struct slot {
     wasmtime_instance_t instance;
     struct link *links; /* per function import of the plan */
     bool live;
+    char name[24]; /* of a COMMITTED world: all there is */
     struct identity {
         void *raw;
         uint32_t function;
@@ -352,6 +354,9 @@ enum made world_call(struct world *world, struct slot *slot, const char *name, s
 {
     wasmtime_extern_t item;
 
+    if (world->kind == WORLD_COMMITTED)
+        return product_call(world->product, slot->name, name, name_size, args, arg_count, results,
+                            world->words);
     if (!find(world, slot, name, name_size, &item) || item.kind != WASMTIME_EXTERN_FUNC) {
         say(world, "there is no such function");
         return MADE_UNLINKABLE;
@@ -399,6 +404,10 @@ enum made world_get(struct world *world, struct slot *slot, const char *name, si
 {
     wasmtime_extern_t item;
 
+    if (world->kind == WORLD_COMMITTED) {
+        say(world, "a global is read from outside");
+        return MADE_REFUSED;
+    }
     if (!find(world, slot, name, name_size, &item) || item.kind != WASMTIME_EXTERN_GLOBAL) {
         say(world, "there is no such global");
         return MADE_UNLINKABLE;
@@ -716,7 +725,46 @@ static void free_slot(struct slot *slot)
 
 enum made world_check(struct world *world, const uint8_t *bytes, size_t size)
 {
+    if (world->kind == WORLD_COMMITTED)
+        return product_check(world->product, bytes, size, world->words);
     return compile(world, bytes, size) == NULL ? MADE_INVALID : MADE;
+}
+
+static struct slot *add_slot(struct world *world)
+{
+    struct slot *const slot = grown(NULL, 1, sizeof *slot);
+
+    *slot = (struct slot){ .saved.state = VV_BYTES_NONE };
+    world->slots = grown(world->slots, world->slot_count + 1, sizeof(struct slot *));
+    world->slots[world->slot_count++] = slot;
+    return slot;
+}
+
+static bool imports_state(const uint8_t *bytes, size_t size)
+{
+    const struct vv_wasm_limits limits = vv_wasm_limits_of(NULL);
+    struct vv_wasm wasm;
+    bool found = false;
+
+    if (vv_wasm_read(bytes, size, &limits, &wasm) != VARVE_OK)
+        return false;
+    for (uint32_t i = 0; i < wasm.import_count; i++)
+        found = found || wasm.imports[i].kind != VV_WASM_FUNCTION;
+    vv_wasm_release(&wasm);
+    return found;
+}
+
+/* Slots of failed modules stay: each attempt has a name of its own. */
+static enum made make_committed(struct world *world, const uint8_t *bytes, size_t size, struct slot **out)
+{
+    struct slot *const slot = add_slot(world);
+
+    (void)snprintf(slot->name, sizeof slot->name, "module-%zu", world->slot_count);
+    world->shared = world->shared || imports_state(bytes, size);
+    const enum made made = product_make(world->product, slot->name, bytes, size, world->words);
+    if (made == MADE)
+        *out = slot;
+    return made;
 }
 
 /* The engine without its collector accepts some of what needs it, and aborts the process when that is run. */
@@ -736,20 +784,22 @@ static bool needs_collector(struct world *world, const uint8_t *bytes, size_t si
 
 enum made world_make(struct world *world, const uint8_t *bytes, size_t size, struct slot **out)
 {
+    if (world->kind == WORLD_COMMITTED)
+        return make_committed(world, bytes, size, out);
     if (world_check(world, bytes, size) != MADE || needs_collector(world, bytes, size))
         return MADE_INVALID;
-    struct slot *const slot = grown(NULL, 1, sizeof *slot);
-    *slot = (struct slot){ .bytes = bytes, .size = size, .saved.state = VV_BYTES_NONE };
+    struct slot *const slot = add_slot(world);
+    slot->bytes = bytes;
+    slot->size = size;
     slot->module = compile(world, bytes, size);
     const enum made made = world->kind == WORLD_PLAIN ? link_plain(world, slot) : make_rewritten(world, slot);
-    if (made != MADE) {
+    if (made == MADE) {
+        *out = slot;
+    } else {
+        world->slot_count--;
         free_slot(slot);
-        return made;
     }
-    world->slots = grown(world->slots, world->slot_count + 1, sizeof(struct slot *));
-    world->slots[world->slot_count++] = slot;
-    *out = slot;
-    return MADE;
+    return made;
 }
 
 static void open_store(struct world *world)
@@ -765,6 +815,10 @@ struct world *world_new(wasm_engine_t *engine, enum world_kind kind, unsigned fo
     struct slot *slot;
 
     *world = (struct world){ .kind = kind, .forget = forget, .engine = engine };
+    if (kind == WORLD_COMMITTED) {
+        world->product = product_new();
+        return world;
+    }
     open_store(world);
     if (bytes.size == 0) {
         wasmtime_error_t *const error = wasmtime_wat2wasm(spectest, sizeof spectest - 1, &bytes);
@@ -781,7 +835,10 @@ void world_free(struct world *world)
 {
     for (size_t i = 0; i < world->slot_count; i++)
         free_slot(world->slots[i]);
-    wasmtime_store_delete(world->store);
+    if (world->product != NULL)
+        product_free(world->product);
+    if (world->store != NULL)
+        wasmtime_store_delete(world->store);
     while (world->natives != NULL) {
         struct native *const native = world->natives;
         world->natives = native->next;
@@ -1070,6 +1127,10 @@ static void drop_dead(struct world *world, struct slot *const *live, size_t live
 
 void world_between(struct world *world, struct slot *const *live, size_t live_count)
 {
+    if (world->kind == WORLD_COMMITTED) {
+        product_reopen(world->product);
+        world->teardowns++;
+    }
     if (world->kind != WORLD_RESUMED || world->frozen != NULL)
         return;
     drop_dead(world, live, live_count);

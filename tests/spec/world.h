@@ -1,11 +1,12 @@
-/* world.h - the instances of one script, run in one of three ways.
+/* world.h - the instances of one script, run in one of four ways.
  *
  *   PLAIN      the engine alone: what the others are compared with
  *   REWRITTEN  every module rewritten; data and start function by the host, as at a deploy
  *   RESUMED    the same, and world_between throws the engine's store away: each instance is captured (memory, and
  *              the instance state as its canonical bytes), made again in a new store, restored, captured again and
  *              compared
- * Every module of a script lies in one store of the engine, so that functions can be imported from each other.
+ *   COMMITTED  the product through its public API: world_between commits, closes the store, opens it and begins
+ * Of the first three: every module of a script lies in one store of the engine, so that functions can be imported from each other.
  * Memories, tables, globals and tags that are imported are the importer's own once it is rewritten: what two
  * modules share in that way comes apart, and `shared` says that it happened. */
 #ifndef SPEC_WORLD_H
@@ -15,7 +16,7 @@
 
 #include "base/error.h"
 
-enum world_kind { WORLD_PLAIN, WORLD_REWRITTEN, WORLD_RESUMED };
+enum world_kind { WORLD_PLAIN, WORLD_REWRITTEN, WORLD_RESUMED, WORLD_COMMITTED };
 
 /* What a faulty machine would not restore: bits. The tests must notice each. */
 enum { FORGET_MEMORY = 1, FORGET_GLOBALS = 2, FORGET_TABLES = 4, FORGET_SEGMENTS = 8 };
@@ -37,7 +38,8 @@ struct world {
     wasm_engine_t *engine;
     wasmtime_store_t *store;
     wasmtime_context_t *context;
-    struct slot **slots; /* all that were made, in order */
+    struct product *product; /* of a COMMITTED world, and then no engine */
+    struct slot **slots;     /* all that were made, in order */
     size_t slot_count;
     struct registered {
         char *name;
