@@ -10,6 +10,7 @@ part=${1:?store or vm}
 build=$(realpath "${VARVE_BUILD:-build}")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+trap 'exit 130' INT TERM # not every shell runs the one above then
 PATH=$build:$PATH
 export PATH
 unset VARVE_STORE VARVE_BRANCH VARVE_TIME VARVE_SEED

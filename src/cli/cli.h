@@ -127,7 +127,7 @@ int cli_time(struct cli *cli, int64_t *time_ns); /* VARVE_TIME; 0: not set */
 bool cli_time_parse(const char *text, int64_t *time_ns);
 /* A module of the session, by name, hex or prefix. */
 int cli_module(struct cli *cli, const char *word, varve_module_info *info);
-/* Near enough for "did you mean": one letter more or less, or two different. */
+/* Near enough for "did you mean": the same beginning, and up to two letters more, less or different. */
 bool cli_is_near(const char *a, const char *b);
 /* A file or "-"; the caller frees. */
 int cli_read_file(struct cli *cli, const char *path, uint8_t **data, size_t *size);

@@ -20,15 +20,30 @@ static void print_types(FILE *out, const json_t *types)
         fprintf(out, "%s%s", index == 0 ? "" : " ", json_string_value(type));
 }
 
+/* Its least and most in pages of 64 KiB. */
+static void print_memory(FILE *out, const json_t *memory)
+{
+    const json_t *most = json_object_get(memory, "max");
+
+    if (!json_is_object(memory)) {
+        (void)fputs("memory   none\n", out);
+        return;
+    }
+    (void)fprintf(out, "memory   %lld x 64 KiB",
+                  (long long)json_integer_value(json_object_get(memory, "min")));
+    if (json_is_integer(most))
+        (void)fprintf(out, ", at most %lld", (long long)json_integer_value(most));
+    (void)fprintf(out, "%s\n", json_is_true(json_object_get(memory, "imported")) ? ", imported" : "");
+}
+
 static void print_report(FILE *out, const json_t *report)
 {
     size_t index = 0;
     json_t *item = NULL;
-    char *memory = json_dumps(json_object_get(report, "memory"), JSON_ENCODE_ANY);
 
-    (void)fprintf(out, "kind     %s\nmemory   %s\nglobals  %d\n", text_of(report, "kind"),
-                  memory == NULL ? "" : memory, (int)json_integer_value(json_object_get(report, "globals")));
-    free(memory);
+    (void)fprintf(out, "kind     %s\n", text_of(report, "kind"));
+    print_memory(out, json_object_get(report, "memory"));
+    (void)fprintf(out, "globals  %d\n", (int)json_integer_value(json_object_get(report, "globals")));
     json_array_foreach(json_object_get(report, "exports"), index, item)
     {
         (void)fprintf(out, "export   %s (", text_of(item, "name"));

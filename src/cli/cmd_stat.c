@@ -16,6 +16,8 @@ static void print_text(struct cli *cli, const varve_store_info *info)
                   info->durability == VARVE_BUFFERED ? "buffered" : "durable");
     cli_size_text(info->journal_bytes, stored);
     (void)fprintf(cli->out, "journal      %s\n", stored);
+    if (info->damaged)
+        (void)fprintf(cli->out, "damaged      yes: see `varve fsck`\n");
 }
 
 int cmd_stat(struct cli *cli, int argc, char **argv)
@@ -43,6 +45,7 @@ int cmd_stat(struct cli *cli, int argc, char **argv)
     cli_set(cli, "durability", json_string(info.durability == VARVE_BUFFERED ? "buffered" : "durable"));
     cli_set(cli, "bytes_stored", json_integer((json_int_t)info.bytes_stored));
     cli_set(cli, "journal_bytes", json_integer((json_int_t)info.journal_bytes));
+    cli_set(cli, "damaged", json_boolean(info.damaged));
     cli_set(cli, "writer", info.writer_pid == 0 ? json_null() : json_integer((json_int_t)info.writer_pid));
     return EXIT_DONE;
 }

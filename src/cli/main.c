@@ -36,6 +36,14 @@ static const struct command {
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
+/* varve-WORD programs that come with it; any other is found in the same way. */
+static const struct {
+    const char *name, *line;
+} programs[] = {
+    { "sql", "SQLite, unmodified, its whole heap durable" },
+    { "js", "QuickJS, likewise" },
+};
+
 static void print_help(FILE *out)
 {
     fprintf(out, "usage: varve [--store DIR] [--json] [--quiet] [--verbose] [--color WHEN] VERB [OPTION]... "
@@ -46,8 +54,9 @@ static void print_help(FILE *out)
             fprintf(out, "\n%s\n", commands[i].group);
         fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].line);
     }
-    fprintf(out, "\nprograms\n  %-9s %s\n  %-9s %s\n", "sql", "SQLite, unmodified, its whole heap durable",
-            "js", "QuickJS, likewise");
+    fprintf(out, "\nprograms\n");
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
+        fprintf(out, "  %-9s %s\n", programs[i].name, programs[i].line);
     fprintf(
         out,
         "\n`varve VERB --help` says more. A revision is HEAD, main~2, v1, r12, a commit id's first digits,\n"
@@ -71,6 +80,9 @@ static int unknown_verb(struct cli *cli, const char *word)
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
         if (strcmp(hints[i].word, word) == 0)
             return cli_usage(cli, "unknown verb %s: %s", word, hints[i].instead);
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
+        if (cli_is_near(word, programs[i].name))
+            return cli_usage(cli, "unknown verb %s: did you mean %s?", word, programs[i].name);
     for (int i = 0; i < COMMAND_COUNT; i++)
         if (cli_is_near(word, commands[i].name))
             return cli_usage(cli, "unknown verb %s: did you mean %s?", word, commands[i].name);

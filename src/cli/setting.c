@@ -474,7 +474,7 @@ bool cli_is_near(const char *a, const char *b)
     while (back < na - front && back < nb - front && a[na - 1 - back] == b[nb - 1 - back])
         back++;
     const size_t left = na - front - back, right = nb - front - back;
-    return front + back > 0 && left <= 2 && right <= 2 && (left == right || left == 0 || right == 0);
+    return front > 0 && left <= 2 && right <= 2 && (left == right || left == 0 || right == 0);
 }
 
 static int by_prefix(struct cli *cli, const char *word, varve_module_info *info)

@@ -666,6 +666,8 @@ static int read_deploy(struct cli *cli, struct deploy *deploy, const char *name)
     for (size_t i = 0; i < deploy->env.count; i++)
         if (strchr(deploy->env.items[i], '=') == NULL || deploy->env.items[i][0] == '=')
             return cli_usage(cli, "--env %s: not K=V", deploy->env.items[i]);
+    if (name == NULL && deploy->id_text == NULL && strcmp(deploy->file, "-") == 0)
+        return cli_usage(cli, "deploy -: what comes from stdin needs a NAME");
     if (name == NULL)
         stem_of(deploy->file, deploy->name);
     else if (strlen(name) < sizeof deploy->name)
