@@ -164,11 +164,14 @@ static double many_root(void *context)
 
 static void many_open(struct many_pages *c, struct bench *b, size_t size)
 {
+    char store[32];
+
     *c = (struct many_pages){ .count = 10000, .total = (uint32_t)(size / BENCH_PAGE) };
     c->floor = memory_new(size);
     c->before = memory_new(size);
     memcpy(c->before, c->floor, size);
-    product_create(&c->p, b, "store");
+    snprintf(store, sizeof store, "store%zu", size / MIB);
+    product_create(&c->p, b, store);
     product_begin(&c->p, NULL);
     c->bytes = product_image(&c->p, "image", size);
     product_fill(c->bytes, size);
