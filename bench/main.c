@@ -114,7 +114,7 @@ static const struct bench_row rows[] = {
     { "session begin",
       "Begin a session, make the first call, drop it, in a state of 1 module and in one of 1000; 16 MiB "
       "memories.\n"
-      "Floor: map a file of 16 MiB, a new Wasmtime store and instance on it, the same call, all freed.",
+      "Floor: map a file of 16 MiB, a new Wasmtime store and instance on it, the same call, the store freed.",
       WITH_VM(bench_begin) },
     { "computation",
       "Loops that only compute. Floor: the same module in Wasmtime alone with the same settings (fuel, "
