@@ -1,7 +1,7 @@
 /* store.c - opening a directory as a store: format, lock, layout; and the commits that are held.
  *
  * Moves:  OPEN    read the format, lock, let the layout finish what a crash left       [vv_store_open]
- *         CREATE  lock, `making`, the layout's files, names synced, format, no `making`  [make]
+ *         CREATE  lock, `making`, names synced, the layout's files, format, no `making`  [make, finish_making]
  * A crash at any step of CREATE leaves a directory without a format, which is no store; a later CREATE goes on
  * from there. It removes what it finds only while `making` says that all of it is half-made, so that a store
  * which lost its format is never taken for an empty one.
@@ -252,18 +252,35 @@ static varve_status make(varve_store *store, const struct vv_layout_options *opt
     varve_status rc = VARVE_OK;
 
     if (is_half_made(store)) {
+        TRY(vv_dir_sync(&store->own)); /* its name may be as new as a crash ago */
         TRY(wipe(store));
     } else {
         TRY(must_be_empty(store));
         TRY(vv_dir_publish(&store->own, "making", "", 0));
     }
+    TRY(vv_dir_sync(
+        &store->dir)); /* .varve itself, before there are files that only `making` in it explains */
     TRY(layouts[0]->create(&store->dir, options));
-    TRY(vv_dir_sync(&store->dir)); /* .varve itself, before the format makes this a store */
     const int size = snprintf(text, sizeof text, "varve %d %s\n", (int)VV_FORMAT, layouts[0]->name);
     TRY(vv_dir_publish(&store->own, "format", text, (size_t)size));
     TRY(vv_dir_unlink(&store->own, "making"));
     TRY(vv_dir_sync(&store->own));
     store->layout = layouts[0];
+out:
+    return rc;
+}
+
+/* A format beside `making`: whoever made the store was killed before it was known that the format's name lasts.
+ * It must, before anything is promised on the strength of it. */
+static varve_status finish_making(varve_store *store)
+{
+    varve_status rc = VARVE_OK;
+
+    if (!is_half_made(store))
+        return VARVE_OK;
+    TRY(vv_dir_sync(&store->own));
+    TRY(vv_dir_unlink(&store->own, "making"));
+    TRY(vv_dir_sync(&store->own));
 out:
     return rc;
 }
@@ -396,6 +413,8 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
             rc = make(store, &place_options);
         TRY(rc);
     }
+    if (!store->read_only)
+        TRY(finish_making(store));
     TRY(check_layout(store, options->layout));
     TRY(store->layout->open(&store->dir, &place_options, &store->place));
     *out = store;
