@@ -16,9 +16,10 @@ static varve_status open_pool(const struct vv_dir *store, bool make, struct vv_d
     rc = vv_dir_open_at(&own, "code", pool);
     if (rc == VARVE_NOT_FOUND && make) {
         TRY(vv_dir_create_at(&own, "code"));
-        TRY(vv_dir_sync(&own));
         TRY(vv_dir_open_at(&own, "code", pool));
     }
+    if (make)
+        TRY(vv_dir_sync(&own)); /* whoever made it may have been killed before this (J6) */
 out:
     vv_dir_close(&own);
     return rc;
