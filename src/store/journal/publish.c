@@ -290,6 +290,8 @@ varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move
     TRY(rc);
     if (resolved_count > 0)
         TRY(append_moves(place, resolved, resolved_count, time_ns));
+    else
+        TRY(settle(place)); /* they stand there already, which may be news to the disk */
 out:
     pthread_mutex_unlock(&place->writer);
     vv_free(resolved);
