@@ -1,0 +1,1257 @@
+/* What a power loss leaves of a store, whatever it was doing: no promise is broken. Method: replay.h.
+ *
+ *   story     what was done to a store, deed by deed, and from which call on each deed is promised to last
+ *   sequence  up to three operations from the table below, on a new store and on one with history; the points
+ *             of the last one are looked at, those before being another sequence's
+ *   judge     the store that is left opens, undamaged, and holds exactly the deeds up to some one of them, which is
+ *             no earlier than the last promised and no later than the last begun; opening it again changes
+ *             nothing; one more commit can be made and is there
+ *   killed    before the power went, a process was killed at any of its calls, and another went on in what it had
+ *             left in the page cache: what that one promises must last too
+ *   twice     after a power loss a second one, at any call of whoever went on, who commits the very bytes that
+ *             the first one took (J2)
+ *   planted   syncs left out, one kind at a time: each must be found
+ * The journal is compiled in with its torture limits, so that a sequence meets checkpoints and new segments. */
+#include <stdarg.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <ftw.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "model.h"
+#include "page/root.h"
+#include "replay.h"
+#include "scratch.h"
+#include "store/store.h"
+
+enum { DEEDS = 48, REFS = 16, OPERATIONS_MAX = 3, HUGE_PAGES = 18 };
+#define NEVER UINT_MAX
+
+/* ---- The story ---------------------------------------------------------------------------------- */
+
+enum deed_kind { CREATED, COMMITTED, MOVED, PROMISED };
+struct deed {
+    enum deed_kind kind;
+    unsigned begun, durable; /* calls that had been made; durable: NEVER, when it was not promised */
+    unsigned step;           /* of a commit: its message */
+    int parent;              /* deed, or -1 */
+    struct model_state state;
+    unsigned code; /* that it goes with; 0: none */
+    char ref[16];  /* that it moves; "": none */
+    int target;    /* MOVED: to this deed's commit; -1: the ref goes */
+};
+struct story {
+    struct deed deeds[DEEDS];
+    unsigned count, steps;
+    unsigned code_durable[DEEDS]; /* calls, by number of the code; 0: not put */
+    unsigned codes;
+};
+
+struct run {
+    const struct vv_vfs *vfs;
+    struct replay *replay; /* NULL: nothing is recorded */
+    struct story *story;
+    varve_store *store;
+    char path[SCRATCH_PATH + 32];
+};
+
+static _Noreturn void give_up(const char *what)
+{
+    (void)fprintf(stderr, "test_replay: %s: %s\n", what, vv_words());
+    exit(2);
+}
+
+/* After a promise in a run that is not recorded everything is durable from the start. */
+static unsigned now(const struct run *run)
+{
+    return run->replay == NULL ? 0 : replay_calls(run->replay);
+}
+
+static struct deed *begin_deed(struct run *run, enum deed_kind kind)
+{
+    struct story *story = run->story;
+
+    VV_ASSERT(story->count < DEEDS);
+    struct deed *deed = &story->deeds[story->count];
+    *deed = (struct deed){ .kind = kind, .begun = now(run), .durable = NEVER, .parent = -1, .target = -1 };
+    story->count++; /* a kill may come at any time from here on */
+    return deed;
+}
+
+static void promise(struct run *run, struct deed *deed)
+{
+    deed->durable = run->replay == NULL ? 0 : replay_mark(run->replay);
+}
+
+/* Where a ref stands after so many deeds: the deed of the commit; -1: there is no such ref. */
+static int stands(const struct story *story, unsigned count, const char *ref)
+{
+    int at = -1;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct deed *deed = &story->deeds[i];
+        if (strcmp(deed->ref, ref) == 0)
+            at = deed->kind == COMMITTED ? (int)i : deed->target;
+    }
+    return at;
+}
+
+static int deed_of_step(const struct story *story, unsigned count, unsigned step)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (story->deeds[i].kind == COMMITTED && story->deeds[i].step == step)
+            return (int)i;
+    return -1;
+}
+
+/* ---- Doing things to a store -------------------------------------------------------------------- */
+
+static varve_status open_store(struct run *run, uint32_t flags)
+{
+    const varve_store_options options = { .size = sizeof options, .flags = flags };
+
+    run->store = NULL;
+    return vv_store_open(run->vfs, run->path, &options, &run->store);
+}
+
+static void close_store(struct run *run)
+{
+    vv_store_close(run->store);
+    run->store = NULL;
+}
+
+static varve_status be_open(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+    struct deed *deed = NULL;
+
+    if (run->store != NULL)
+        return VARVE_OK;
+    if (run->story->count == 0)
+        deed = begin_deed(run, CREATED);
+    TRY(open_store(run, VARVE_STORE_CREATE));
+    if (deed != NULL)
+        promise(run, deed);
+out:
+    return rc;
+}
+
+/* The id of a deed's commit, which follows from what it says. */
+static varve_status id_of(struct run *run, int deed, varve_commit_id *id)
+{
+    const uint64_t last = run->store->layout->last_number(run->store->place);
+
+    for (uint64_t number = 1; number <= last; number++) {
+        struct vv_commit_facts facts = { .locator = 0 };
+        if (run->store->layout->find_number(run->store->place, number, id) != VARVE_OK ||
+            run->store->layout->facts(run->store->place, id, &facts) != VARVE_OK)
+            continue;
+        const unsigned step = (unsigned)strtoul(facts.message, NULL, 10);
+        vv_commit_facts_release(&facts);
+        if (step == run->story->deeds[deed].step)
+            return VARVE_OK;
+    }
+    return vv_fail(VARVE_NOT_FOUND, "step %u is not there", run->story->deeds[deed].step);
+}
+
+static varve_status publish(struct run *run, struct deed *deed, varve_durability durability)
+{
+    varve_status rc = VARVE_OK;
+    varve_store *store = run->store;
+    struct vv_commit_facts parent = { .locator = 0 };
+    struct vv_commit_facts made = { .locator = 0 };
+    struct vv_ref_move move = { .what = "commit", .to = &made.id };
+    varve_commit_id parent_id;
+    const struct deed *before = deed->parent < 0 ? NULL : &run->story->deeds[deed->parent];
+    char message[16];
+
+    (void)snprintf(message, sizeof message, "%u", deed->step);
+    (void)snprintf(move.name, sizeof move.name, "%s", deed->ref);
+    if (before != NULL) {
+        TRY(id_of(run, deed->parent, &parent_id));
+        TRY(store->layout->facts(store->place, &parent_id, &parent));
+        move.expected = &parent.id;
+    }
+    TRY(model_commit(store->layout, store->place, before == NULL ? NULL : &before->state,
+                     before == NULL ? NULL : &parent, &deed->state, message,
+                     deed->ref[0] == '\0' ? NULL : &move, durability, &made));
+    if (durability != VARVE_BUFFERED)
+        promise(run, deed);
+out:
+    vv_commit_facts_release(&parent);
+    vv_commit_facts_release(&made);
+    return rc;
+}
+
+enum shape { ONE_PAGE, MANY_PAGES, HUGE };
+
+/* What a commit changes: numbers below 256 make pages that compress, one frame of 64 to a few KiB. */
+static void change_state(struct model_state *state, unsigned step, enum shape shape)
+{
+    const unsigned pages = shape == ONE_PAGE ? 1 : shape == MANY_PAGES ? MODEL_PAGES : HUGE_PAGES;
+
+    state->meta = step;
+    for (unsigned module = 0; module < (shape == MANY_PAGES ? 2 : 1); module++) {
+        state->present[module] = true;
+        state->size[module] = MODEL_PAGES;
+        for (unsigned i = 0; i < pages; i++)
+            state->page[module][(i + step) % MODEL_PAGES] =
+                shape == HUGE ? (step * 64 + i + 1) << 8 : 1 + (step * 7 + i + 40 * module) % 250;
+    }
+}
+
+static struct deed *begin_commit(struct run *run, const char *ref, enum shape shape)
+{
+    struct story *story = run->story;
+    struct deed *deed = begin_deed(run, COMMITTED);
+
+    deed->step = ++story->steps;
+    deed->parent = stands(story, story->count - 1, "main");
+    if (deed->parent >= 0)
+        deed->state = story->deeds[deed->parent].state;
+    change_state(&deed->state, deed->step, shape);
+    (void)snprintf(deed->ref, sizeof deed->ref, "%s", ref);
+    return deed;
+}
+
+static varve_status commit(struct run *run, enum shape shape, varve_durability durability)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(be_open(run));
+    TRY(publish(run, begin_commit(run, "main", shape), durability));
+out:
+    return rc;
+}
+
+static varve_status move_ref(struct run *run, const char *ref, int target)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_ref_move move = { .what = target < 0 ? "delete" : "restore", .force = true };
+    varve_commit_id id;
+    struct deed *deed = begin_deed(run, MOVED);
+
+    deed->target = target;
+    (void)snprintf(deed->ref, sizeof deed->ref, "%s", ref);
+    (void)snprintf(move.name, sizeof move.name, "%s", ref);
+    if (target >= 0) {
+        TRY(id_of(run, target, &id));
+        move.to = &id;
+    }
+    TRY(run->store->layout->move_refs(run->store->place, &move, 1, 1000));
+    promise(run, deed);
+out:
+    return rc;
+}
+
+static varve_status op_create(struct run *run)
+{
+    close_store(run);
+    return be_open(run);
+}
+
+static varve_status op_one(struct run *run)
+{
+    return commit(run, ONE_PAGE, VARVE_DURABLE);
+}
+
+static varve_status op_many(struct run *run)
+{
+    return commit(run, MANY_PAGES, VARVE_DURABLE);
+}
+
+static varve_status op_huge(struct run *run)
+{
+    return commit(run, HUGE, VARVE_DURABLE);
+}
+
+static size_t code_text(unsigned code, char text[1500])
+{
+    return (size_t)snprintf(text, 1500, "%01400u", code);
+}
+
+static varve_status put_code(struct run *run, unsigned code)
+{
+    char text[1500];
+    uint8_t hash[VV_HASH_SIZE];
+    const size_t size = code_text(code, text);
+
+    vv_code_hash(text, size, hash);
+    const varve_status rc = run->store->layout->code_put(run->store->place, hash, text, size);
+    if (rc == VARVE_OK)
+        run->story->code_durable[code] = run->replay == NULL ? 1 : 1 + replay_mark(run->replay);
+    return rc;
+}
+
+static varve_status op_code(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(be_open(run));
+    const unsigned code = ++run->story->codes;
+    TRY(put_code(run, code));
+    struct deed *deed = begin_commit(run, "main", ONE_PAGE);
+    deed->code = code;
+    TRY(publish(run, deed, VARVE_DURABLE));
+out:
+    return rc;
+}
+
+static varve_status op_branch(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+    char ref[16];
+
+    TRY(be_open(run));
+    const int at = stands(run->story, run->story->count, "main");
+    if (at < 0)
+        return VARVE_OK;
+    (void)snprintf(ref, sizeof ref, "b%u", run->story->count);
+    rc = move_ref(run, ref, at);
+out:
+    return rc;
+}
+
+/* `main` goes back to the parent of where it stands. */
+static varve_status op_restore(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(be_open(run));
+    const int at = stands(run->story, run->story->count, "main");
+    if (at >= 0 && run->story->deeds[at].parent >= 0)
+        rc = move_ref(run, "main", run->story->deeds[at].parent);
+out:
+    return rc;
+}
+
+/* The ref that moved last goes, `main` too. */
+static varve_status op_delete(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+    const struct story *story = run->story;
+
+    TRY(be_open(run));
+    for (unsigned i = story->count; i-- > 0;) {
+        if (story->deeds[i].ref[0] == '\0' || stands(story, story->count, story->deeds[i].ref) < 0)
+            continue;
+        rc = move_ref(run, story->deeds[i].ref, -1);
+        break;
+    }
+out:
+    return rc;
+}
+
+/* As many as make a checkpoint due under the torture limits. */
+static varve_status op_checkpoint(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    for (unsigned i = 0; i < 3; i++)
+        TRY(commit(run, ONE_PAGE, VARVE_DURABLE));
+out:
+    return rc;
+}
+
+static varve_status op_reopen(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(be_open(run));
+    close_store(run);
+    rc = be_open(run);
+out:
+    return rc;
+}
+
+static varve_status op_buffered(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(commit(run, ONE_PAGE, VARVE_BUFFERED));
+    TRY(commit(run, ONE_PAGE, VARVE_BUFFERED));
+out:
+    return rc;
+}
+
+static varve_status persist(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(be_open(run));
+    struct deed *deed = begin_deed(run, PROMISED);
+    TRY(run->store->layout->persist(run->store->place));
+    promise(run, deed);
+out:
+    return rc;
+}
+
+static varve_status op_persist(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(op_buffered(run));
+    TRY(persist(run));
+out:
+    return rc;
+}
+
+/* The last commit once more, the same to the bit, on no branch: the store holds it already. */
+static varve_status commit_again(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+    struct story *story = run->story;
+    int at = -1;
+
+    TRY(be_open(run));
+    for (unsigned i = 0; i < story->count; i++)
+        at = story->deeds[i].kind == COMMITTED ? (int)i : at;
+    if (at < 0)
+        return VARVE_OK;
+    struct deed same = story->deeds[at];
+    same.ref[0] = '\0';
+    struct deed *deed = begin_deed(run, PROMISED);
+    TRY(publish(run, &same, VARVE_DURABLE));
+    promise(run, deed);
+out:
+    return rc;
+}
+
+static varve_status op_again(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(be_open(run));
+    TRY(publish(run, begin_commit(run, "", ONE_PAGE), VARVE_BUFFERED));
+    TRY(commit_again(run));
+out:
+    return rc;
+}
+
+/* `main` is moved to where it stands. */
+static varve_status move_nowhere(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(be_open(run));
+    const int at = stands(run->story, run->story->count, "main");
+    if (at >= 0)
+        rc = move_ref(run, "main", at);
+out:
+    return rc;
+}
+
+struct operation {
+    const char *name;
+    varve_status (*run)(struct run *run);
+};
+static const struct operation operations[] = {
+    { "create", op_create },   { "one", op_one },           { "many", op_many },
+    { "huge", op_huge },       { "code", op_code },         { "branch", op_branch },
+    { "restore", op_restore }, { "delete", op_delete },     { "checkpoint", op_checkpoint },
+    { "reopen", op_reopen },   { "buffered", op_buffered }, { "persist", op_persist },
+    { "again", op_again },
+};
+enum { OPERATIONS = sizeof operations / sizeof *operations };
+
+/* ---- Judging ------------------------------------------------------------------------------------ */
+
+/* What is found in a store. */
+struct sight {
+    unsigned steps[DEEDS];
+    unsigned count;
+    struct {
+        char name[16];
+        unsigned step;
+    } refs[REFS];
+    unsigned ref_count;
+};
+
+static bool deny(char denial[512], const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool deny(char denial[512], const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(denial, 512, format, args);
+    va_end(args);
+    return false;
+}
+
+/* Its bytes are read and compared from step `deep` on; those before were, when this store was looked at first. */
+static bool see_commit(struct run *run, const varve_commit_id *id, unsigned deep, struct sight *sight,
+                       char denial[512])
+{
+    struct vv_commit_facts facts = { .locator = 0 };
+    const struct story *story = run->story;
+
+    if (run->store->layout->facts(run->store->place, id, &facts) != VARVE_OK)
+        return deny(denial, "facts: %s", vv_words());
+    const unsigned step = (unsigned)strtoul(facts.message, NULL, 10);
+    vv_commit_facts_release(&facts);
+    const int deed = deed_of_step(story, story->count, step);
+    if (deed < 0)
+        return deny(denial, "a commit is there that nobody made: %u", step);
+    if (step >= deep &&
+        model_compare(run->store->layout, run->store->place, id, &story->deeds[deed].state) != VARVE_OK)
+        return deny(denial, "commit %u: %s", step, vv_words());
+    sight->steps[sight->count++] = step;
+    return true;
+}
+
+static bool see_refs(struct run *run, struct sight *sight, char denial[512])
+{
+    const struct vv_layout *layout = run->store->layout;
+    struct vv_ref_facts ref;
+    varve_status rc = layout->ref_next(run->store->place, "", &ref);
+
+    for (; rc == VARVE_OK; rc = layout->ref_next(run->store->place, ref.name, &ref)) {
+        struct vv_commit_facts facts = { .locator = 0 };
+        if (vv_hash_is_zero(ref.commit.bytes))
+            continue;
+        if (layout->facts(run->store->place, &ref.commit, &facts) != VARVE_OK)
+            return deny(denial, "ref %s: %s", ref.name, vv_words());
+        VV_ASSERT(sight->ref_count < REFS);
+        (void)snprintf(sight->refs[sight->ref_count].name, 16, "%.15s", ref.name);
+        sight->refs[sight->ref_count++].step = (unsigned)strtoul(facts.message, NULL, 10);
+        vv_commit_facts_release(&facts);
+    }
+    return rc == VARVE_END ? true : deny(denial, "refs: %s", vv_words());
+}
+
+static bool see(struct run *run, unsigned deep, struct sight *sight, char denial[512])
+{
+    const struct vv_layout *layout = run->store->layout;
+    const uint64_t last = layout->last_number(run->store->place);
+    struct vv_layout_stat stat;
+
+    *sight = (struct sight){ .count = 0 };
+    layout->stat(run->store->place, &stat);
+    if (stat.damaged)
+        return deny(denial, "the store says that acknowledged bytes are damaged");
+    if (last > DEEDS)
+        return deny(denial, "the last number is %llu", (unsigned long long)last);
+    for (uint64_t number = 1; number <= last; number++) {
+        varve_commit_id id;
+        const varve_status rc = layout->find_number(run->store->place, number, &id);
+        if (rc == VARVE_NOT_FOUND)
+            continue;
+        if (rc != VARVE_OK)
+            return deny(denial, "number %llu: %s", (unsigned long long)number, vv_words());
+        if (!see_commit(run, &id, deep, sight, denial))
+            return false;
+    }
+    return see_refs(run, sight, denial);
+}
+
+static bool is_seen(const struct sight *sight, unsigned step)
+{
+    for (unsigned i = 0; i < sight->count; i++)
+        if (sight->steps[i] == step)
+            return true;
+    return false;
+}
+
+/* Is what is seen what the first `count` deeds make? */
+static bool fits(const struct story *story, unsigned count, const struct sight *sight)
+{
+    unsigned commits = 0;
+    unsigned refs = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct deed *deed = &story->deeds[i];
+        if (deed->kind == COMMITTED && !is_seen(sight, deed->step))
+            return false;
+        commits += deed->kind == COMMITTED;
+    }
+    for (unsigned i = 0; i < sight->ref_count; i++) {
+        const int at = stands(story, count, sight->refs[i].name);
+        if (at < 0 || story->deeds[at].step != sight->refs[i].step)
+            return false;
+    }
+    for (unsigned i = 0; i < count; i++) { /* each ref that stands, once: at the deed that moved it last */
+        const char *ref = story->deeds[i].ref;
+        bool last = ref[0] != '\0';
+        for (unsigned k = i + 1; k < count; k++)
+            last = last && strcmp(story->deeds[k].ref, ref) != 0;
+        refs += last && stands(story, count, ref) >= 0;
+    }
+    return commits == sight->count && refs == sight->ref_count;
+}
+
+/* The deeds that are there after `calls` calls: between the last promised and the last begun; -1: none fit. */
+static int deeds_seen(const struct story *story, unsigned calls, const struct sight *sight, char denial[512])
+{
+    unsigned least = 0;
+    unsigned most = 0;
+
+    for (unsigned i = 0; i < story->count; i++) {
+        if (story->deeds[i].durable <= calls)
+            least = i + 1;
+        if (story->deeds[i].begun <= calls)
+            most = i + 1;
+    }
+    for (unsigned count = most + 1; count-- > least;)
+        if (fits(story, count, sight))
+            return (int)count;
+    (void)deny(
+        denial,
+        "%u commits and %u refs are there, which is no story of at least %u and at most %u of %u deeds",
+        sight->count, sight->ref_count, least, most, story->count);
+    return -1;
+}
+
+static bool see_codes(struct run *run, unsigned calls, unsigned deeds, char denial[512])
+{
+    const struct story *story = run->story;
+
+    for (unsigned code = 1; code <= story->codes; code++) {
+        bool wanted = story->code_durable[code] != 0 && story->code_durable[code] - 1 <= calls;
+        char text[1500];
+        uint8_t hash[VV_HASH_SIZE];
+        uint8_t *found = NULL;
+        size_t size = 0;
+        for (unsigned i = 0; i < deeds; i++)
+            wanted = wanted || story->deeds[i].code == code;
+        if (!wanted)
+            continue;
+        vv_code_hash(text, code_text(code, text), hash);
+        const varve_status rc = run->store->layout->code_get(run->store->place, hash, &found, &size);
+        vv_free(found);
+        if (rc != VARVE_OK)
+            return deny(denial, "code %u: %s", code, vv_words());
+    }
+    return true;
+}
+
+/* The sum of what lies beneath a directory, in any order. */
+static uint64_t sum_of_files;
+static int sum_one(const char *path, const struct stat *status, int kind, struct FTW *walk)
+{
+    uint8_t hash[VV_HASH_SIZE];
+    uint64_t part = 0;
+    struct vv_hasher hasher;
+
+    vv_hasher_init(&hasher, VV_HASH_RECORD);
+    vv_hasher_put(&hasher, path + walk->base, strlen(path + walk->base));
+    if (kind == FTW_F && status->st_size > 0) {
+        FILE *file = fopen(path, "re");
+        uint8_t *bytes = malloc((size_t)status->st_size);
+        if (file == NULL || bytes == NULL || fread(bytes, 1, (size_t)status->st_size, file) == 0)
+            give_up("read");
+        vv_hasher_put(&hasher, bytes, (size_t)status->st_size);
+        free(bytes);
+        (void)fclose(file);
+    }
+    vv_hasher_end(&hasher, hash);
+    memcpy(&part, hash, sizeof part);
+    sum_of_files += part;
+    return 0;
+}
+
+static uint64_t sum_of(const char *path)
+{
+    sum_of_files = 0;
+    if (nftw(path, sum_one, 8, FTW_PHYS) != 0)
+        give_up("sum");
+    return sum_of_files;
+}
+
+static void keep_damage(void *context, const varve_finding *finding)
+{
+    if (finding->severity == VARVE_DAMAGE)
+        (void)snprintf(context, 300, "%s: %s", finding->file == NULL ? "" : finding->file, finding->text);
+}
+
+/* fsck finds nothing, and opening again changes nothing. */
+static bool is_settled(struct run *run, char denial[512])
+{
+    uint64_t damage = 0;
+    char words[300] = "";
+    const varve_check_options options = { .size = sizeof options, .finding = keep_damage, .context = words };
+    const uint64_t before = sum_of(run->path);
+
+    if (vv_store_check(run->vfs, run->path, &options, &damage) != VARVE_OK)
+        return deny(denial, "the check fails: %s", vv_words());
+    if (damage != 0)
+        return deny(denial, "the check finds damage: %s", words);
+    if (open_store(run, 0) != VARVE_OK)
+        return deny(denial, "it does not open a second time: %s", vv_words());
+    close_store(run);
+    return sum_of(run->path) == before ? true : deny(denial, "opening it again changes it");
+}
+
+/* One more commit, which is there when the store is opened again, and all else with it. */
+static bool goes_on(struct run *run, char denial[512])
+{
+    struct sight sight;
+
+    run->story->steps = 900;
+    if (commit(run, ONE_PAGE, VARVE_DURABLE) != VARVE_OK)
+        return deny(denial, "one more commit: %s", vv_words());
+    close_store(run);
+    if (open_store(run, 0) != VARVE_OK)
+        return deny(denial, "it does not open after one more commit: %s", vv_words());
+    return see(run, 900, &sight, denial) && (fits(run->story, run->story->count, &sight) ||
+                                             deny(denial, "after one more commit something else is there"));
+}
+
+/* Open what is left, as who comes next would. How many deeds are there; -1 and why not. */
+static int open_what_is_left(struct run *run, unsigned calls, char denial[512])
+{
+    struct sight sight;
+    int deeds = -1;
+    const struct story *story = run->story;
+    varve_status rc = open_store(run, 0);
+
+    if (rc == VARVE_NOT_FOUND && (story->count == 0 || story->deeds[0].durable > calls))
+        rc = open_store(run, VARVE_STORE_CREATE);
+    if (rc != VARVE_OK)
+        (void)deny(denial, "it does not open: %s", vv_words());
+    else if (see(run, 0, &sight, denial))
+        deeds = deeds_seen(story, calls, &sight, denial);
+    if (deeds >= 0 && !see_codes(run, calls, (unsigned)deeds, denial))
+        deeds = -1;
+    return deeds;
+}
+
+static struct run run_at(const char *world, const struct vv_vfs *vfs, struct replay *replay,
+                         struct story *story)
+{
+    struct run run = { .vfs = vfs, .replay = replay, .story = story };
+
+    (void)snprintf(run.path, sizeof run.path, "%s/store", world);
+    return run;
+}
+
+static bool judge(void *context, const char *world, unsigned calls, char denial[512])
+{
+    static struct story story;
+    story = *(const struct story *)context;
+    struct run run = run_at(world, &vv_vfs_system, NULL, &story);
+
+    const int deeds = open_what_is_left(&run, calls, denial);
+    close_store(&run);
+    bool right = deeds >= 0 && is_settled(&run, denial);
+    if (right) {
+        story.count = (unsigned)deeds == 0 ? 1 : (unsigned)deeds; /* it was made by now, whoever made it */
+        story.deeds[0].kind = deeds == 0 ? CREATED : story.deeds[0].kind;
+        right = goes_on(&run, denial);
+    }
+    close_store(&run);
+    return right;
+}
+
+/* ---- Sequences ---------------------------------------------------------------------------------- */
+
+struct setting {
+    struct replay *replay, *again;
+    struct story *story;                         /* shared, for a child that is killed */
+    char world[SCRATCH_PATH], old[SCRATCH_PATH]; /* `old`: a store with history, to be copied */
+    struct story old_story;
+    struct replay_report report;
+    bool quiet, brief;
+    unsigned chances;
+    void (*plant)(struct replay *replay); /* NULL: the store as it is */
+};
+
+static bool is_dull(const char *path)
+{
+    return strcmp(path, "store/.varve/lock") == 0; /* words for people */
+}
+
+static void start(struct setting *setting, bool old)
+{
+    char from[SCRATCH_PATH + 8];
+    char to[SCRATCH_PATH + 8];
+
+    (void)snprintf(from, sizeof from, "%s/store", setting->old);
+    (void)snprintf(to, sizeof to, "%s/store", setting->world);
+    scratch_remove(to);
+    memset(setting->story, 0, sizeof *setting->story);
+    if (old) {
+        scratch_copy(from, to);
+        *setting->story = setting->old_story;
+    }
+    replay_begin(setting->replay, setting->world);
+}
+
+static void make_history(struct setting *setting)
+{
+    struct run run = run_at(setting->old, &vv_vfs_system, NULL, &setting->old_story);
+    varve_status (*const steps[])(
+        struct run *) = { op_many, op_code, op_branch, op_one, op_checkpoint, op_one };
+
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        if (steps[i](&run) != VARVE_OK)
+            give_up("a store with history");
+    close_store(&run);
+}
+
+static void replay_points(struct setting *setting, const char *name, unsigned first)
+{
+    const struct replay_scope scope = { .name = name,
+                                        .first = first,
+                                        .chances = setting->chances,
+                                        .quiet = setting->quiet,
+                                        .brief = setting->brief,
+                                        .is_dull = is_dull };
+
+    if (setting->plant != NULL)
+        setting->plant(setting->replay);
+    replay_run(setting->replay, &scope, judge, setting->story, &setting->report);
+}
+
+/* Run operations, recorded, and look at the points of the last one. */
+static void run_sequence(struct setting *setting, bool old, const unsigned *sequence, unsigned length)
+{
+    struct vv_double d;
+    char name[100];
+    unsigned first = 0;
+    int used = snprintf(name, sizeof name, "%s", old ? "old" : "new");
+
+    start(setting, old);
+    vv_double_init(&d, &vv_vfs_system);
+    replay_attach(setting->replay, &d);
+    struct run run = run_at(setting->world, &d.table, setting->replay, setting->story);
+    for (unsigned i = 0; i < length; i++) {
+        used += snprintf(name + used, sizeof name - (size_t)used, " %s", operations[sequence[i]].name);
+        first = i + 1 == length ? replay_calls(setting->replay) : first;
+        if (operations[sequence[i]].run(&run) != VARVE_OK)
+            give_up(name);
+    }
+    close_store(&run);
+    replay_points(setting, name, first);
+}
+
+static void sequences_of(struct setting *setting, unsigned length, unsigned one_in)
+{
+    unsigned sequence[OPERATIONS_MAX] = { 0 };
+    unsigned total = 1;
+
+    for (unsigned i = 0; i < length; i++)
+        total *= OPERATIONS;
+    for (unsigned number = 0; number < 2 * total; number++) {
+        unsigned rest = number / 2;
+        for (unsigned i = 0; i < length; i++, rest /= OPERATIONS)
+            sequence[length - 1 - i] = rest % OPERATIONS;
+        if ((number * UINT32_C(2654435761) >> 8) % one_in == 0)
+            run_sequence(setting, number % 2 == 1, sequence, length);
+    }
+}
+
+/* ---- Killed, then the power goes ---------------------------------------------------------------- */
+
+static varve_status then_reput(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(be_open(run));
+    const unsigned code = run->story->codes == 0 ? ++run->story->codes : run->story->codes;
+    TRY(put_code(run, code));
+out:
+    return rc;
+}
+
+static varve_status then_look(struct run *run)
+{
+    return be_open(run);
+}
+
+static const struct operation afterwards[] = {
+    { "commit", op_one },
+    { "persist", persist },
+    { "the same again", commit_again },
+    { "move nowhere", move_nowhere },
+    { "the code again", then_reput },
+    { "look", then_look },
+};
+
+/* Another process goes on where one was killed: what it finds there, it may build upon. */
+static void go_on(struct setting *setting, const char *name, const struct operation *afterwards_one)
+{
+    struct vv_double d;
+    struct sight sight;
+    char denial[512] = "";
+    struct story *story = setting->story;
+    const unsigned first = replay_calls(setting->replay);
+
+    vv_double_init(&d, &vv_vfs_system);
+    replay_attach(setting->replay, &d);
+    struct run run = run_at(setting->world, &d.table, setting->replay, story);
+    varve_status rc = open_store(&run, 0);
+    if (rc == VARVE_NOT_FOUND && (story->count == 0 || story->deeds[0].durable == NEVER)) {
+        story->count = 0;
+        rc = be_open(&run);
+    }
+    const int deeds =
+        rc == VARVE_OK && see(&run, 0, &sight, denial) ? deeds_seen(story, first, &sight, denial) : -1;
+    if (deeds < 0)
+        give_up(denial[0] == '\0' ? name : denial);
+    story->count = deeds == 0 ? 1 : (unsigned)deeds;
+    story->steps = 500;
+    if (afterwards_one->run(&run) != VARVE_OK)
+        give_up(name);
+    close_store(&run);
+    replay_points(setting, name, first);
+}
+
+/* One operation, killed before its nth call. Whether there was such a call. */
+static bool kill_at(struct setting *setting, bool old, const struct operation *operation, unsigned nth)
+{
+    start(setting, old);
+    const pid_t child = fork();
+    if (child == -1)
+        give_up("fork");
+    if (child == 0) {
+        struct vv_double d;
+        vv_double_init(&d, &vv_vfs_system);
+        replay_attach(setting->replay, &d);
+        vv_double_arm(&d, VV_DOUBLE_KILL, nth, 0);
+        struct run run = run_at(setting->world, &d.table, setting->replay, setting->story);
+        (void)operation->run(&run);
+        close_store(&run);
+        _exit(0);
+    }
+    int status = 0;
+    if (waitpid(child, &status, 0) != child)
+        give_up("waitpid");
+    return WIFSIGNALED(status);
+}
+
+static void killed_first(struct setting *setting, unsigned one_in)
+{
+    char name[100];
+    unsigned number = 0;
+
+    for (unsigned which = 0; which < 2 * OPERATIONS; which++) {
+        for (unsigned nth = 1;; nth++) {
+            bool killed = true;
+            for (unsigned after = 0; after < sizeof afterwards / sizeof *afterwards; after++) {
+                if (number++ % one_in != 0)
+                    continue;
+                killed = kill_at(setting, which % 2 == 1, &operations[which / 2], nth);
+                if (!killed)
+                    break;
+                (void)snprintf(name, sizeof name, "%s %s killed at %u, %s", which % 2 == 1 ? "old" : "new",
+                               operations[which / 2].name, nth, afterwards[after].name);
+                go_on(setting, name, &afterwards[after]);
+            }
+            if (!killed)
+                break;
+        }
+    }
+}
+
+/* ---- The power goes twice ----------------------------------------------------------------------- */
+
+/* Instead of judging: go on from here, making the very commits that are lost, and lose the power again. */
+static bool go_on_and_lose(void *context, const char *world, unsigned calls, char denial[512])
+{
+    struct setting *setting = context;
+    static struct story story;
+    struct vv_double d;
+    char name[64];
+    story = *setting->story;
+    struct run run = run_at(world, &vv_vfs_system, NULL, &story);
+
+    int deeds = open_what_is_left(&run, calls, denial);
+    close_store(&run);
+    if (deeds < 0)
+        return false;
+    const struct story lost = story;
+    story.count = deeds == 0 ? 1 : (unsigned)deeds;
+    for (unsigned i = 0; i < story.count; i++)
+        story.deeds[i].begun = story.deeds[i].durable = 0;
+    for (unsigned i = 0; i < DEEDS; i++)
+        story.code_durable[i] = story.code_durable[i] == 0 || story.code_durable[i] - 1 > calls ? 0 : 1;
+    replay_begin(setting->again, world);
+    vv_double_init(&d, &vv_vfs_system);
+    replay_attach(setting->again, &d);
+    run.vfs = &d.table;
+    run.replay = setting->again;
+    if (open_store(&run, 0) != VARVE_OK)
+        return deny(denial, "%s", vv_words());
+    /* The first lost one again, byte for byte, if it was a commit; and one that is new. */
+    if (lost.count > story.count && lost.deeds[story.count].kind == COMMITTED) {
+        struct deed *deed = begin_deed(&run, COMMITTED);
+        *deed = lost.deeds[story.count - 1];
+        deed->begun = replay_calls(setting->again);
+        deed->durable = NEVER;
+        if ((deed->code != 0 && put_code(&run, deed->code) != VARVE_OK) ||
+            publish(&run, deed, VARVE_DURABLE) != VARVE_OK)
+            return deny(denial, "the lost commit again: %s", vv_words());
+    }
+    story.steps = 700;
+    if (commit(&run, ONE_PAGE, VARVE_DURABLE) != VARVE_OK)
+        return deny(denial, "one more commit: %s", vv_words());
+    close_store(&run);
+    (void)snprintf(name, sizeof name, "%s", "a second power loss");
+    char first_loss[512];
+    (void)snprintf(first_loss, sizeof first_loss, "%s", replay_current());
+    const struct replay_scope scope = {
+        .name = name, .chances = 2, .quiet = setting->quiet, .is_dull = is_dull
+    };
+    const uint64_t before = setting->report.violations;
+    replay_run(setting->again, &scope, judge, &story, &setting->report);
+    setting->report.workloads--;
+    if (setting->report.violations != before)
+        return deny(denial, "the first power loss of these: %s", first_loss);
+    return true;
+}
+
+static void power_lost_twice(struct setting *setting, unsigned one_in)
+{
+    static const unsigned lists[][3] = { { 10, 1, 10 }, { 1, 10, 8 }, { 10, 10, 2 }, { 11, 10, 4 } };
+
+    for (unsigned i = 0; i < 2 * sizeof lists / sizeof *lists; i++) {
+        struct vv_double d;
+        const bool old = i % 2 == 1;
+        start(setting, old);
+        vv_double_init(&d, &vv_vfs_system);
+        replay_attach(setting->replay, &d);
+        struct run run = run_at(setting->world, &d.table, setting->replay, setting->story);
+        for (unsigned k = 0; k < 3; k++)
+            if (operations[lists[i / 2][k]].run(&run) != VARVE_OK)
+                give_up("twice");
+        close_store(&run);
+        const struct replay_scope scope = { .name = old ? "twice, old" : "twice, new",
+                                            .one_in = one_in,
+                                            .quiet = setting->quiet,
+                                            .is_dull = is_dull };
+        replay_run(setting->replay, &scope, go_on_and_lose, setting, &setting->report);
+    }
+}
+
+/* ---- Planted bugs ------------------------------------------------------------------------------- */
+
+static bool is_log(const char *path)
+{
+    return strncmp(path, "store/log.", 10) == 0;
+}
+
+static void leave_out_log_syncs(struct replay *replay)
+{
+    for (unsigned i = 0; i < replay_calls(replay); i++) {
+        struct replay_call *call = replay_call(replay, i);
+        if (call->call == VV_CALL_SYNC && is_log(call->path))
+            call->ignored = true;
+    }
+}
+
+/* A directory's sync has no file's name: code, segments, format and .varve are told apart by where. */
+static void leave_out_syncs_of(struct replay *replay, const char *path)
+{
+    for (unsigned i = 0; i < replay_calls(replay); i++) {
+        struct replay_call *call = replay_call(replay, i);
+        if (call->call == VV_CALL_SYNC_DIR && strcmp(call->path, path) == 0)
+            call->ignored = true;
+    }
+}
+
+static void leave_out_dir_syncs(struct replay *replay)
+{
+    static const char *const dirs[] = { ".", "store", "store/.varve", "store/.varve/code" };
+
+    for (unsigned i = 0; i < sizeof dirs / sizeof *dirs; i++)
+        leave_out_syncs_of(replay, dirs[i]);
+}
+
+static void leave_out_store_syncs(struct replay *replay)
+{
+    leave_out_syncs_of(replay, "store");
+}
+
+static void leave_out_own_syncs(struct replay *replay)
+{
+    leave_out_syncs_of(replay, "store/.varve");
+}
+
+static void leave_out_code_names(struct replay *replay)
+{
+    leave_out_syncs_of(replay, "store/.varve/code");
+}
+
+/* The sync of a file in the pool comes before its rename. */
+static void leave_out_code_bytes(struct replay *replay)
+{
+    for (unsigned i = 0; i < replay_calls(replay); i++) {
+        struct replay_call *call = replay_call(replay, i);
+        if (call->call == VV_CALL_SYNC_DIR && strncmp(call->path, "store/.varve/code/", 18) == 0)
+            call->ignored = true;
+    }
+}
+
+static void leave_out_sync_before_head(struct replay *replay)
+{
+    for (unsigned i = 0; i + 1 < replay_calls(replay); i++) {
+        struct replay_call *call = replay_call(replay, i);
+        unsigned next = i + 1; /* `head` is made first */
+        while (next + 1 < replay_calls(replay) && replay_call(replay, next)->call == VV_CALL_CREATE)
+            next++;
+        if (call->call == VV_CALL_SYNC && is_log(call->path) &&
+            strcmp(replay_call(replay, next)->path, "store/head") == 0)
+            call->ignored = true;
+    }
+}
+
+/* What is promised after a sync is promised before it. */
+static void promise_too_early(struct replay *replay)
+{
+    for (unsigned i = 0; i < replay_calls(replay); i++) {
+        const struct replay_call *call = replay_call(replay, i);
+        if (call->call == VV_CALL_SYNC && is_log(call->path))
+            replay_delay(replay, i++);
+    }
+}
+
+static const struct {
+    const char *name;
+    void (*plant)(struct replay *replay);
+} bugs[] = {
+    { "no sync of the log", leave_out_log_syncs },
+    { "no sync of any directory", leave_out_dir_syncs },
+    { "no sync of the store's directory", leave_out_store_syncs },
+    { "no sync of .varve", leave_out_own_syncs },
+    { "no sync before head", leave_out_sync_before_head },
+    { "no sync of code", leave_out_code_bytes },
+    { "no sync of the code's name", leave_out_code_names },
+    { "promised before the sync", promise_too_early },
+};
+
+static void plant_bugs(struct setting *setting, unsigned *passed, unsigned *failed)
+{
+    static const unsigned lists[][2] = { { 0, 1 }, { 4, 4 }, { 8, 8 }, { 3, 11 } };
+
+    setting->quiet = true;
+    setting->brief = true;
+    for (unsigned bug = 0; bug <= sizeof bugs / sizeof *bugs; bug++) {
+        const bool sound = bug == sizeof bugs / sizeof *bugs;
+        setting->plant = sound ? NULL : bugs[bug].plant;
+        setting->report = (struct replay_report){ .workloads = 0 };
+        for (unsigned i = 0; i < 2 * sizeof lists / sizeof *lists; i++) {
+            if (i < 4)
+                run_sequence(setting, i % 2 == 1, lists[i / 2], 1);
+            run_sequence(setting, i % 2 == 1, lists[i / 2], 2);
+        }
+        const bool right = (setting->report.violations == 0) == sound;
+        (void)printf("%-36s %6llu states %6llu violations%s\n", sound ? "none" : bugs[bug].name,
+                     (unsigned long long)setting->report.checked,
+                     (unsigned long long)setting->report.violations,
+                     right   ? ""
+                     : sound ? ": FOUND WHERE NONE IS"
+                             : ": NOT FOUND");
+        *(right ? passed : failed) += 1;
+    }
+}
+
+/* ---- The program -------------------------------------------------------------------------------- */
+
+static void tell_and_die(int number)
+{
+    static const char words[] = "died at: ";
+    const char *where = replay_current();
+
+    if (write(2, words, sizeof words - 1) > 0 && write(2, where, strlen(where)) > 0 && write(2, "\n", 1) > 0)
+        (void)signal(number, SIG_DFL);
+    (void)raise(number);
+}
+
+static void print_report(const char *what, const struct replay_report *report, unsigned *passed,
+                         unsigned *failed)
+{
+    (void)printf("%-10s %9llu %9llu %9llu %9llu %9llu %10llu\n", what, (unsigned long long)report->workloads,
+                 (unsigned long long)report->calls, (unsigned long long)report->tried,
+                 (unsigned long long)report->distinct, (unsigned long long)report->checked,
+                 (unsigned long long)report->violations);
+    (void)fflush(stdout);
+    *(report->violations == 0 && report->checked > 0 ? passed : failed) += 1;
+}
+
+static void begin_setting(struct setting *setting)
+{
+    memset(setting, 0, sizeof *setting);
+    setting->chances = 4;
+    setting->replay = replay_new();
+    setting->again = replay_new();
+    setting->story =
+        mmap(NULL, sizeof *setting->story, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (setting->story == MAP_FAILED)
+        give_up("mmap");
+    scratch_new(setting->world);
+    scratch_new(setting->old);
+    make_history(setting);
+}
+
+static void end_setting(struct setting *setting)
+{
+    scratch_remove(setting->world);
+    scratch_remove(setting->old);
+    replay_free(setting->replay);
+    replay_free(setting->again);
+    (void)munmap(setting->story, sizeof *setting->story);
+}
+
+static bool is_asked_for(int argc, char **argv, const char *part)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], part) == 0)
+            return true;
+    return argc < 2;
+}
+
+/* Of how many one is looked at: one of `usual` in a quick run, all from that scale on. */
+static unsigned one_in(unsigned usual, unsigned scale)
+{
+    return scale >= usual ? 1 : usual / scale;
+}
+
+int main(int argc, char **argv)
+{
+    static struct setting setting;
+    static const char *const lengths[] = { "one", "two", "three" };
+    const char *text = getenv("VARVE_TEST_SCALE");
+    const unsigned scale = text == NULL || atol(text) < 1 ? 1 : (unsigned)atol(text);
+    unsigned passed = 0;
+    unsigned failed = 0;
+
+    /* Thousands of small directories: on a disk that would be its speed, not ours. */
+    if (getenv("TMPDIR") == NULL && access("/dev/shm", W_OK) == 0)
+        (void)setenv("TMPDIR", "/dev/shm", 1);
+    (void)signal(SIGABRT, tell_and_die);
+    (void)signal(SIGSEGV, tell_and_die);
+    begin_setting(&setting);
+    (void)printf("in %s\n%-10s %9s %9s %9s %9s %9s %10s\n", setting.world, "part", "workloads", "calls",
+                 "tried", "distinct", "checked", "violations");
+    for (unsigned length = 1; length <= OPERATIONS_MAX; length++) {
+        if (!is_asked_for(argc, argv, lengths[length - 1]))
+            continue;
+        setting.report = (struct replay_report){ .workloads = 0 };
+        sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? 2 : 64, scale));
+        print_report(lengths[length - 1], &setting.report, &passed, &failed);
+    }
+    if (is_asked_for(argc, argv, "killed")) {
+        setting.report = (struct replay_report){ .workloads = 0 };
+        setting.brief = true;
+        killed_first(&setting, one_in(16, scale));
+        setting.brief = false;
+        print_report("killed", &setting.report, &passed, &failed);
+    }
+    if (is_asked_for(argc, argv, "twice")) {
+        setting.report = (struct replay_report){ .workloads = 0 };
+        power_lost_twice(&setting, one_in(48, scale));
+        print_report("twice", &setting.report, &passed, &failed);
+    }
+    if (is_asked_for(argc, argv, "planted"))
+        plant_bugs(&setting, &passed, &failed);
+    end_setting(&setting);
+    (void)printf("%u passed, %u failed\n", passed, failed);
+    return failed == 0 ? 0 : 1;
+}
