@@ -1166,6 +1166,29 @@ static void a_commit_without_memory_is_no_commit(void **state)
         assert_reads(f, i);
 }
 
+/* The same for commits of one kind, whose allocations come in the same order: so memory also runs out behind the one
+ * instant, where the new state learns where its pages lie. It is read again from the log then, not kept without. */
+static void a_commit_that_outlives_its_memory_is_read_from_the_log(void **state)
+{
+    struct fixture *f = *state;
+    struct model_state next = { .present[0] = true, .size[0] = MODEL_PAGES };
+    size_t reached = 0;
+
+    assert_int_equal(commit(f, SIZE_MAX, &next, "main"), VARVE_OK);
+    for (unsigned nth = 1; reached < 10; nth++) {
+        assert_true(f->count < COMMITS);
+        next = f->made[f->count - 1].state;
+        for (unsigned page = 0; page < 3; page++)
+            next.page[0][page] = 3 * nth + page;
+        vv_alloc_fail_at(nth);
+        const varve_status rc = commit(f, f->count - 1, &next, "main");
+        reached = vv_alloc_disarm() ? 0 : reached + 1;
+        assert_true(rc == VARVE_OK || rc == VARVE_MEMORY);
+        assert_reads(f, f->count - 1);
+    }
+    assert_in_range(f->count, 20, COMMITS);
+}
+
 /* The commit's own checkpoint, the ones it names, or none: every way to a state gives the same. */
 static void a_state_is_the_same_by_every_way(void **state)
 {
@@ -1218,6 +1241,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(threads_commit_and_read_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_commit_without_memory_is_no_commit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_commit_that_outlives_its_memory_is_read_from_the_log, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_state_is_the_same_by_every_way, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
