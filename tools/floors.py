@@ -26,7 +26,7 @@ HEAP = "malloc calloc realloc reallocarray free strdup strndup asprintf vasprint
 NEVER = "strcpy strcat sprintf vsprintf gets atoi atol atoll alloca strtok".split()
 TALK = "printf puts putchar perror exit _exit abort".split()
 
-# Which files of the library may make which calls; see STYLE, floors and the vfs.
+# Which files of the library may make which calls.
 RULES = (
     (FILES, "files are touched through base/vfs.h only", ("base/vfs.c", "page/dirty.c")),
     (MAPS, "mappings are made where images live", ("base/map.c", "base/vfs.c", "page/dirty.c", "page/image.c",

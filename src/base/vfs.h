@@ -3,7 +3,7 @@
  * Two floors in one header. The *table* (struct vv_vfs) is the system as it is: raw calls that answer an
  * errno. What stands on it (struct vv_dir, struct vv_file) knows EINTR and short writes, turns an errno into
  * a status with words, and keeps the law of the failed sync: it is never retried, and everything that the
- * handle is asked to write from then on is refused with UNCERTAIN (DESIGN 10.4).
+ * handle is asked to write from then on is refused with UNCERTAIN (docs/design.md, P4).
  *
  * A directory handle never leads out of its directory: names are opened beneath it, no symbolic link is
  * followed, and only regular files and directories are opened. */

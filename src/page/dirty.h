@@ -1,4 +1,4 @@
-/* dirty.h - the ladder of ways to learn which pages of a private mapping were written (DESIGN 7.2).
+/* dirty.h - the ladder of ways to learn which pages of a private mapping were written (docs/design.md, Images).
  *
  *   armed    userfaultfd WP_ASYNC over the range, PAGEMAP_SCAN of what was written since the last look
  *   private  PAGEMAP_SCAN for private pages; those that were private before are compared with a copy
@@ -7,7 +7,7 @@
  * The best rung that passes its self-test at start is used; each can be forced (tests; VARVE_DIRTY=armed|
  * private|pagemap|compare). An answer may name too many pages, never too few.
  *
- * The kernel must never write into a tracked range (DESIGN 7.1), and the range must be MADV_NOHUGEPAGE: else
+ * The kernel must never write into a tracked range (I3), and the range must be MADV_NOHUGEPAGE: else
  * the private rungs name 512 pages for one. After mmap(MAP_FIXED) over a piece of it that piece must be
  * registered and armed anew; after MADV_DONTNEED, which drops the kernel's marks, armed anew. */
 #ifndef VV_DIRTY_H

@@ -11,7 +11,7 @@
  *   (I1) After vv_image_rollback to a level, bytes and length are what they were at that moment, exactly.
  *   (I2) vv_image_changes names every page that differs from the base; it names no page that does not (bytes are
  *        compared), so what it says is the same on every machine and every rung.
- *   (I3) The kernel never writes into an image: files are read into a buffer, then copied (DESIGN 7.1).
+ *   (I3) The kernel never writes into an image: files are read into a buffer, then copied.
  *   (I4) A one-call session copies no page before its call and none after: pre-images are taken lazily, at the
  *        next settle.
  * Cost of settle: one scan and one page copy per page written since. In front of the scan, when the caller uses

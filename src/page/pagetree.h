@@ -2,7 +2,7 @@
  *
  * Radix 16. A version shares all nodes that it does not change with the version it came from; an all-zero
  * subtree is absent. One structure gives the memory's root, finds a page's bytes, finds the difference of two
- * versions in O(differences), and carries proofs (DESIGN 3). Nodes come from memory or, by need, from where
+ * versions in O(differences), and carries proofs. Nodes come from memory or, by need, from where
  * they were saved (`source`).
  *
  * A node is four levels of a binary Merkle tree. The number of radix levels follows from the page count alone

@@ -1,4 +1,4 @@
-/* layout.h - the contract of a layout: where the bytes of commits lie and when a commit is durable (DESIGN 3.1).
+/* layout.h - the contract of a layout: where the bytes of commits lie and when a commit is durable.
  *
  * Everything else is shared: trees, states, images, sessions, what a revision means. Layouts do not know each
  * other; store.c picks one. Calls are made by store.c and session.c only.

@@ -1,4 +1,4 @@
-/* revision.h - what "main~2" means (CLI.md section 2): a parser that needs no store, and its resolution in one. */
+/* revision.h - what "main~2" means (docs/cli.md): a parser that needs no store, and its resolution in one. */
 #ifndef VV_REVISION_H
 #define VV_REVISION_H
 

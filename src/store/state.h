@@ -2,7 +2,7 @@
  *
  * A state is persistent as its trees are: a copy costs nothing and shares all that neither changes. Modules are
  * immutable and counted; those of a stored commit are loaded when first asked for, by the layout that knows
- * where their entries lie. Root: H(STATE, trie top | meta hash), DESIGN 6 and docs/format.md.
+ * where their entries lie. Root: H(STATE, trie top | meta hash), docs/format.md.
  *
  * Threads: a state is one thread's; states that share modules and nodes may live on different threads. */
 #ifndef VV_STATE_H

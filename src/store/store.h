@@ -5,7 +5,7 @@
  *   .varve/lock     never unlinked; byte 0: a writer (exclusive) or readers (shared); the writer's pid as text
  *   .varve/code/    bytecode by hash (codepool.h)
  * Laws: one writer process, refused with BUSY by name; the lock is an open-file-description lock, so a killed
- * holder leaves none and a forked child never unlocks (DESIGN 10.6). */
+ * holder leaves none and a forked child never unlocks (docs/design.md, P6). */
 #ifndef VV_STORE_H
 #define VV_STORE_H
 

@@ -1,7 +1,7 @@
 /* rewrite.h - make a module resumable by a stock engine, and say how.
  *
  * A fresh instance of the rewritten module, given a memory image and the instance state that the plan names,
- * is exactly the instance from which those were taken. Rules and proofs: DESIGN 8.2. Laws:
+ * is exactly the instance from which those were taken. Laws:
  *   (R1) No index space shifts: imported memories, tables, globals and tags become the first definitions of
  *        their space; all that is added is appended.
  *   (R2) The bodies of functions are copied byte for byte, and custom sections with them.

@@ -1028,7 +1028,7 @@ static void lossy_forget(const struct vv_vfs *self, int fd)
         (void)vv_vfs_system.write(&vv_vfs_system, fd, zeros, lossy->size, lossy->offset, &put);
 }
 
-/* Nothing is built on a record whose sync failed, even when the system still shows it (DESIGN 10.4). */
+/* Nothing is built on a record whose sync failed, even when the system still shows it (P4). */
 static void a_record_that_is_only_remembered_is_not_built_upon(void **state)
 {
     struct fixture *f = *state;

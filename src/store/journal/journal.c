@@ -2,7 +2,7 @@
  *
  *   log.<start>   segments of one address space; records, each an opening, a commit, moves of refs, a checkpoint
  *   head          last checkpoint, acknowledged end; two slots written in turn (head.h)
- * Laws (DESIGN 4), where they are kept, and checked by check.c:
+ * Laws (docs/design.md), where they are kept, and checked by check.c:
  *   (J1) An acknowledged commit lies in whole, synced records of one chain.           [publish.c, log.c]
  *   (J2) The log is whole records, then debris; debris never joins the chain.         [publish.c, log.h]
  *   (J3) No sector that holds acknowledged bytes is written again.                    [record.h, publish.c]

@@ -20,8 +20,8 @@ struct vv_place {
 
     pthread_mutex_t mutex; /* guards the index and what stat tells; never held across a sync */
     struct vv_index index;
-    bool _Atomic poisoned; /* a sync failed: nothing is written any more (DESIGN 10.4) */
-    bool damaged;          /* acknowledged bytes are gone: nothing is written any more (DESIGN 10.3) */
+    bool _Atomic poisoned; /* a sync failed: nothing is written any more (P4) */
+    bool damaged;          /* acknowledged bytes are gone: nothing is written any more (P3) */
     uint64_t stored;       /* bytes of the log that records take up */
     uint64_t commit_count, commit_ns, sync_count, sync_ns;
 

@@ -26,7 +26,7 @@ static struct vv_piece piece_of_text(const char *text)
     return text == NULL ? no_piece : (struct vv_piece){ .data = (const uint8_t *)text, .size = strlen(text) };
 }
 
-/* After UNCERTAIN nothing is written any more, for nobody knows what the disk holds (DESIGN 10.4). */
+/* After UNCERTAIN nothing is written any more, for nobody knows what the disk holds (P4). */
 static varve_status poison_if(struct vv_place *place, varve_status rc)
 {
     if (rc == VARVE_UNCERTAIN)
@@ -355,7 +355,7 @@ static varve_status add_fresh(struct vv_pending *pending, const struct new_page 
     return VARVE_OK;
 }
 
-/* Runs against the base pay when they are short, and its own bases are few enough (DESIGN 4, delta). */
+/* Runs against the base pay when they are short, and its own bases are few enough. */
 static struct new_page choose_form(struct listing *listing, const struct vv_page_change *page)
 {
     struct vv_bytes *runs = &listing->pending->runs;

@@ -4,7 +4,7 @@
  *   capacity   bytes of address space; the next segment begins behind them
  *   written    bytes from the start that the file holds already: a commit that stays below overwrites blocks
  *              that are allocated, so that its fdatasync has no metadata to write
- * Laws: a segment's name is durable before its first record is written (DESIGN 4); zeros are written ahead in
+ * Laws: a segment's name is durable before its first record is written; zeros are written ahead in
  * steps, so the cost of the file's growth is one fsync per step; what is at or above the log's end may be
  * anything (J2). */
 #ifndef VV_SEGMENT_H
