@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-enum { WORDS_SIZE = sizeof((varve_error *)0)->message };
+enum { WORDS_SIZE = sizeof((varve_error *)0)->message, GAS_OF_FAILURE = 10000 };
 
 /* ---- Values --------------------------------------------------------------------------------------- */
 
@@ -87,6 +87,15 @@ static void go(void *context)
     errand->rc = vv_instance_call(errand->guest->instance, errand->function, errand->slots, errand->count);
 }
 
+/* A failure costs, whoever takes it: the engine walks the whole stack for it, so that failures deep down which a host
+ * function swallows would cost the host far more than the guest. One price, for it must be the same everywhere. */
+static void pay_for_failure(const struct varve_guest *guest)
+{
+    const uint64_t fuel = vv_instance_fuel(guest->instance);
+
+    vv_instance_set_fuel(guest->instance, fuel < GAS_OF_FAILURE ? 0 : fuel - GAS_OF_FAILURE);
+}
+
 varve_status vv_run(struct varve_guest *guest, const struct vv_function *function, union vv_slot *slots,
                     size_t count)
 {
@@ -103,6 +112,8 @@ varve_status vv_run(struct varve_guest *guest, const struct vv_function *functio
         go(&errand);
         guests->depth--;
         guest->running--;
+        if (errand.rc != VARVE_OK)
+            pay_for_failure(guest);
         return errand.rc;
     }
     if (guests->stack == NULL) {

@@ -56,6 +56,9 @@ static varve_status copy_memory(void *context, struct vv_instance *instance, uni
     (void)context;
     if (to == NULL || from == NULL)
         return vv_guest_bad_pointer(to == NULL ? slots[0].i32 : slots[1].i32, size);
+    const varve_status rc = vv_guest_pay(guest, size);
+    if (rc != VARVE_OK)
+        return rc;
     memmove(to, from, size);
     return VARVE_OK; /* the old form gives `to`, which is where the result goes */
 }
@@ -97,7 +100,7 @@ static varve_status random_bytes(void *context, struct vv_instance *instance, un
     (void)context;
     if (out == NULL)
         return vv_guest_bad_pointer(slots[0].i32, slots[1].i32);
-    const varve_status rc = vv_session_random(guest->guests->session, out, slots[1].i32);
+    const varve_status rc = varve_guest_random(guest, out, slots[1].i32);
     return rc != VARVE_OK ? rc : answer_i32(slots, 0);
 }
 
@@ -239,10 +242,46 @@ static varve_status tzset_js(void *context, struct vv_instance *instance, union 
     return VARVE_OK;
 }
 
-/* strftime of the C locale, which never sets another: the process's own is not asked. */
+/* How many bytes the conversion at `format`, which begins with '%', has; its letter goes to `letter`. */
+static size_t conversion_size(const char *format, char *letter)
+{
+    size_t size = 1;
+
+    size += strspn(format + size, "_-0^#+EO123456789");
+    *letter = format[size];
+    return *letter != '\0' ? size + 1 : size;
+}
+
+/* strftime of the C locale and of UTC, whatever those of the process are: one conversion at a time, because the
+ * library's %s asks the process's zone. The size, or 0: no room. */
+static size_t format_time(const char *format, struct tm *tm, locale_t locale, char *text, size_t room)
+{
+    char one[TEXT_SHOWN], letter = '\0';
+    size_t used = 0;
+
+    while (*format != '\0') {
+        const size_t size = *format == '%' ? conversion_size(format, &letter) : strcspn(format, "%");
+        size_t made = 0;
+        (void)snprintf(one, sizeof one, "%.*s", (int)size, format);
+        if (*format == '%' && letter == 's') {
+            struct tm copy = *tm;
+            made = (size_t)snprintf(text + used, room - used, "%lld", (long long)timegm(&copy));
+        } else {
+            made = strftime_l(text + used, room - used, one, tm, locale);
+            if (made == 0 && (*format != '%' || strchr("pPZ", letter) == NULL))
+                return 0;
+        }
+        if (made >= room - used)
+            return 0;
+        used += made;
+        format += size;
+    }
+    return used;
+}
+
 static varve_status do_strftime(void *context, struct vv_instance *instance, union vv_slot *slots)
 {
-    const varve_guest *guest = vv_guest_of(instance);
+    varve_guest *guest = vv_guest_of(instance);
     const uint8_t *in = vv_guest_span(guest, slots[3].i32, TM_SIZE);
     char format[TEXT_SHOWN], text[512];
     struct tm tm;
@@ -254,14 +293,19 @@ static varve_status do_strftime(void *context, struct vv_instance *instance, uni
     take_tm(in, &tm);
     tm.tm_wday = (int)(vv_get_u32(in + 24) % 7);
     tm.tm_yday = (int)(vv_get_u32(in + 28) % 366);
+    tm.tm_zone = "UTC";
+    const varve_status paid = vv_guest_pay(guest, sizeof text);
+    if (paid != VARVE_OK)
+        return paid;
     locale_t locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (locale == (locale_t)0)
         return vv_fail(VARVE_MEMORY, "out of memory for the C locale");
-    const size_t size = strftime_l(text, sizeof text, format, &tm, locale);
+    const size_t size = format_time(format, &tm, locale, text, sizeof text);
     freelocale(locale);
-    if (size >= slots[1].i32 || (size == 0 && format[0] != '\0'))
+    if (size >= slots[1].i32)
         return answer_i32(slots, 0);
-    memcpy(out, text, size + 1);
+    memcpy(out, text, size);
+    out[size] = '\0';
     return answer_i32(slots, (int32_t)size);
 }
 
@@ -312,12 +356,13 @@ static varve_status invoke(void *context, struct vv_instance *instance, union vv
         TRY(vv_fail(VARVE_TRAP, "%.60s: entry %u of the table is a function of another type",
                     import->name.data, slots[0].i32));
     memcpy(values, slots + 1, takes * sizeof *values);
+    guest->jumping = false;
     rc = vv_run(guest, &function, values, count);
     if (rc == VARVE_OK) {
         memcpy(slots, values, type->result_count * sizeof *values);
         return VARVE_OK;
     }
-    if (!guest->jumping)
+    if (rc != VARVE_TRAP || !guest->jumping)
         goto out;
     guest->jumping = false;
     sp[1].i64 = 0;

@@ -27,7 +27,8 @@
 /* The native stack that guests may use: the most that does not abort the process. Stacks of ours are larger. */
 #define WASM_STACK ((size_t)2 << 20)
 
-enum { TRACE_FRAMES = 32, NAME_SHOWN = 120 };
+/* A store's instances: the module and a hand for each global and table that holds references. */
+enum { TRACE_FRAMES = 32, NAME_SHOWN = 120, STORE_INSTANCES = 50000 };
 
 enum hand { TABLE_HAND, GLOBAL_HAND, HANDS };
 
@@ -529,7 +530,7 @@ varve_status vv_instance_new(struct vv_engine *engine, const struct vv_program *
     instance->engine = engine;
     instance->store = wasmtime_store_new(engine->engine, instance, NULL);
     instance->context = wasmtime_store_context(instance->store);
-    wasmtime_store_limiter(instance->store, -1, (int64_t)config->table_entries, -1, -1, -1);
+    wasmtime_store_limiter(instance->store, -1, (int64_t)config->table_entries, STORE_INSTANCES, -1, -1);
     wasmtime_store_epoch_deadline_callback(instance->store, deadline, instance, NULL);
     vv_instance_set_fuel(instance, VV_FUEL_PLENTY); /* (E2) */
     wasmtime_context_set_epoch_deadline(instance->context, 1);
@@ -685,9 +686,10 @@ static void finger(struct vv_instance *instance, const wasmtime_instance_t *hand
     memcpy(function, &item.of.func, sizeof item.of.func);
 }
 
-/* Call one: it costs the guest no fuel and cannot trap, for its callers look first. */
-static void use_hand(struct vv_instance *instance, const struct vv_function *function,
-                     wasmtime_val_raw_t *values, size_t count)
+/* Call one: it costs the guest no fuel. It fails only under a guest that runs: where its stack ends, or when it is to
+ * stop. */
+static varve_status use_hand(struct vv_instance *instance, const struct vv_function *function,
+                             wasmtime_val_raw_t *values, size_t count)
 {
     wasmtime_func_t copy;
     wasm_trap_t *trap = NULL;
@@ -697,7 +699,7 @@ static void use_hand(struct vv_instance *instance, const struct vv_function *fun
     vv_instance_set_fuel(instance, VV_FUEL_PLENTY);
     wasmtime_error_t *error = wasmtime_func_call_unchecked(instance->context, &copy, values, count, &trap);
     vv_instance_set_fuel(instance, fuel);
-    VV_ASSERT(error == NULL && trap == NULL);
+    return error == NULL && trap == NULL ? VARVE_OK : explain(instance, error, trap);
 }
 
 bool vv_instance_reference(struct vv_instance *instance, const char *name, struct vv_global *global)
@@ -829,20 +831,22 @@ static wasmtime_val_raw_t raw_of(struct vv_instance *instance, const struct vv_f
     return raw;
 }
 
-void *vv_global_get_function(struct vv_instance *instance, const struct vv_global *global)
+varve_status vv_global_get_function(struct vv_instance *instance, const struct vv_global *global,
+                                    void **identity)
 {
     wasmtime_val_raw_t value = raw_of(instance, NULL);
+    const varve_status rc = use_hand(instance, &global->get, &value, 1);
 
-    use_hand(instance, &global->get, &value, 1);
-    return value.funcref;
+    *identity = rc == VARVE_OK ? value.funcref : NULL;
+    return rc;
 }
 
-void vv_global_set_function(struct vv_instance *instance, const struct vv_global *global,
-                            const struct vv_function *function)
+varve_status vv_global_set_function(struct vv_instance *instance, const struct vv_global *global,
+                                    const struct vv_function *function)
 {
     wasmtime_val_raw_t value = raw_of(instance, function);
 
-    use_hand(instance, &global->set, &value, 1);
+    return use_hand(instance, &global->set, &value, 1);
 }
 
 uint64_t vv_table_size(struct vv_instance *instance, const struct vv_gtable *table)
@@ -852,44 +856,50 @@ uint64_t vv_table_size(struct vv_instance *instance, const struct vv_gtable *tab
     return wasmtime_table_size(instance->context, &t);
 }
 
-bool vv_table_function(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
-                       struct vv_function *function)
+varve_status vv_table_function(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
+                               struct vv_function *function, bool *found)
 {
+    varve_status rc = VARVE_OK;
     wasmtime_val_raw_t value = raw_of(instance, NULL);
-    wasmtime_func_t found;
+    wasmtime_func_t place;
 
+    *found = false;
     if (index >= vv_table_size(instance, table))
-        return false;
+        return VARVE_OK;
     value.i32 = (int32_t)(uint32_t)index;
-    use_hand(instance, &table->get, &value, 1);
+    TRY(use_hand(instance, &table->get, &value, 1));
     if (value.funcref == NULL)
-        return false;
-    wasmtime_func_from_raw(instance->context, value.funcref, &found);
-    memcpy(function, &found, sizeof *function);
-    return true;
+        return VARVE_OK;
+    wasmtime_func_from_raw(instance->context, value.funcref, &place);
+    memcpy(function, &place, sizeof *function);
+    *found = true;
+out:
+    return rc;
 }
 
-void vv_table_set(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
-                  const struct vv_function *function)
+varve_status vv_table_set(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
+                          const struct vv_function *function)
 {
     wasmtime_val_raw_t values[2] = { raw_of(instance, NULL), raw_of(instance, function) };
 
     VV_ASSERT(index < vv_table_size(instance, table));
     values[0].i32 = (int32_t)(uint32_t)index;
-    use_hand(instance, &table->set, values, 2);
+    return use_hand(instance, &table->set, values, 2);
 }
 
 varve_status vv_table_grow(struct vv_instance *instance, const struct vv_gtable *table, uint64_t count)
 {
+    varve_status rc = VARVE_OK;
     wasmtime_val_raw_t value = raw_of(instance, NULL);
 
     if (count <= UINT32_MAX) {
         value.i32 = (int32_t)(uint32_t)count;
-        use_hand(instance, &table->grow, &value, 1);
+        TRY(use_hand(instance, &table->grow, &value, 1));
     }
     if (count > UINT32_MAX || value.i32 == -1)
-        return vv_fail(VARVE_LIMIT, "a table cannot grow by %llu entries", (unsigned long long)count);
-    return VARVE_OK;
+        rc = vv_fail(VARVE_LIMIT, "a table cannot grow by %llu entries", (unsigned long long)count);
+out:
+    return rc;
 }
 
 void *vv_function_identity(struct vv_instance *instance, const struct vv_function *function)

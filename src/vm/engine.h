@@ -112,21 +112,25 @@ varve_status vv_instance_call(struct vv_instance *instance, const struct vv_func
 /* After a failed call: its frames, one a line, innermost first. Lent until the next call. */
 const char *vv_instance_trace(const struct vv_instance *instance);
 
-/* Bits of a numeric global; identity of a function in a global (NULL: null). */
+/* Bits of a numeric global; identity of a function in a global (NULL: null).
+ *
+ * What follows on references runs code of ours in the instance. Under a guest that runs it fails where any call
+ * would: TRAP at the end of the stack, CANCELLED when the guest is to stop. Else it succeeds. */
 void vv_global_get(struct vv_instance *instance, const struct vv_global *global, union vv_slot *slot);
 void vv_global_set(struct vv_instance *instance, const struct vv_global *global, varve_type type,
                    const union vv_slot *slot);
-void *vv_global_get_function(struct vv_instance *instance, const struct vv_global *global);
-void vv_global_set_function(struct vv_instance *instance, const struct vv_global *global,
-                            const struct vv_function *function); /* NULL: null */
+varve_status vv_global_get_function(struct vv_instance *instance, const struct vv_global *global,
+                                    void **identity);
+varve_status vv_global_set_function(struct vv_instance *instance, const struct vv_global *global,
+                                    const struct vv_function *function); /* NULL: null */
 
 uint64_t vv_table_size(struct vv_instance *instance, const struct vv_gtable *table);
-/* The function at `index`; false: null there, or beyond the end. */
-bool vv_table_function(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
-                       struct vv_function *function);
+/* The function at `index`. Not `found`: null there, or beyond the end. */
+varve_status vv_table_function(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
+                               struct vv_function *function, bool *found);
 /* `index` must be inside. */
-void vv_table_set(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
-                  const struct vv_function *function); /* NULL: null */
+varve_status vv_table_set(struct vv_instance *instance, const struct vv_gtable *table, uint64_t index,
+                          const struct vv_function *function); /* NULL: null */
 varve_status vv_table_grow(struct vv_instance *instance, const struct vv_gtable *table, uint64_t count);
 /* The same for the same function of the same instance, NULL for none else. */
 void *vv_function_identity(struct vv_instance *instance, const struct vv_function *function);

@@ -60,14 +60,20 @@ static const char *first_table(const struct vv_plan *plan)
 
 varve_status vv_guest_table(varve_guest *guest, uint32_t index, struct vv_function *function)
 {
+    varve_status rc = VARVE_OK;
     const char *name = first_table(&guest->code->plan);
-    struct vv_gtable table;
+    bool found = false;
 
-    if (name == NULL || !vv_instance_table(guest->instance, name, &table))
-        return vv_fail(VARVE_UNSUPPORTED, "the module exports no table to call through");
-    if (!vv_table_function(guest->instance, &table, index, function))
-        return vv_fail(VARVE_TRAP, "entry %u of the table holds no function", index);
-    return VARVE_OK;
+    if (!guest->has_first_table) {
+        if (name == NULL || !vv_instance_table(guest->instance, name, &guest->first_table))
+            return vv_fail(VARVE_UNSUPPORTED, "the module exports no table to call through");
+        guest->has_first_table = true;
+    }
+    TRY(vv_table_function(guest->instance, &guest->first_table, index, function, &found));
+    if (!found)
+        rc = vv_fail(VARVE_TRAP, "entry %u of the table holds no function", index);
+out:
+    return rc;
 }
 
 /* ---- varve_guest_* ---------------------------------------------------------------------------------- */
@@ -212,7 +218,9 @@ varve_status varve_guest_input(varve_guest *guest, const char *name, const void 
 
 varve_status varve_guest_random(varve_guest *guest, void *data, size_t size)
 {
-    return vv_session_random(guest->guests->session, data, size);
+    const varve_status rc = vv_guest_pay(guest, size);
+
+    return rc != VARVE_OK ? rc : vv_session_random(guest->guests->session, data, size);
 }
 
 varve_status varve_guest_on_outcome(varve_guest *guest, void (*done)(void *context, bool kept), void *context)

@@ -18,6 +18,7 @@ static varve_status call_defined(void *context, struct vv_instance *instance, un
     for (uint32_t i = 0; i < defined->result_count; i++)
         results[i].type = defined->results[i];
     TRY(defined->call(defined->context, guest, args, results));
+    guest->jumping = false; /* a longjmp out of a call back ended here */
     for (uint32_t i = 0; i < defined->result_count; i++) {
         if (results[i].type != defined->results[i])
             return vv_fail(VARVE_MISUSE, "host function %.60s.%.60s gave result %u another type than it has",

@@ -129,19 +129,24 @@ static varve_status make_identities(struct varve_guest *guest)
 {
     varve_status rc = VARVE_OK;
     const struct vv_plan *plan = &guest->code->plan;
+    struct vv_identity *identities = NULL;
     struct vv_function function;
+    bool found = false;
 
     if (guest->identities != NULL)
         return VARVE_OK;
-    TRY(vv_alloc(&guest->identities, plan->ref_count, sizeof *guest->identities));
+    TRY(vv_alloc(&identities, plan->ref_count, sizeof *identities));
     for (uint32_t i = 0; i < plan->ref_count; i++) {
-        VV_ASSERT(vv_table_function(guest->instance, &guest->refs, i, &function));
-        guest->identities[i] =
-            (struct vv_identity){ .identity = vv_function_identity(guest->instance, &function),
-                                  .index = plan->refs[i] };
+        TRY(vv_table_function(guest->instance, &guest->refs, i, &function, &found));
+        VV_ASSERT(found);
+        identities[i] = (struct vv_identity){ .identity = vv_function_identity(guest->instance, &function),
+                                              .index = plan->refs[i] };
     }
-    qsort(guest->identities, plan->ref_count, sizeof *guest->identities, by_identity);
+    qsort(identities, plan->ref_count, sizeof *identities, by_identity);
+    guest->identities = identities;
+    identities = NULL;
 out:
+    vv_free(identities);
     return rc;
 }
 
@@ -173,14 +178,18 @@ static int by_index(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void function_of(struct varve_guest *guest, uint32_t index, struct vv_function *function)
+static varve_status function_of(struct varve_guest *guest, uint32_t index, struct vv_function *function)
 {
+    varve_status rc = VARVE_OK;
     const struct vv_plan *plan = &guest->code->plan;
     const uint32_t *place = bsearch(&index, plan->refs, plan->ref_count, sizeof index, by_index);
+    bool found = false;
 
-    /* vv_instance_state_check has found it in the directory. */
-    VV_ASSERT(place != NULL &&
-              vv_table_function(guest->instance, &guest->refs, (uint64_t)(place - plan->refs), function));
+    VV_ASSERT(place != NULL); /* vv_instance_state_check has found it in the directory */
+    TRY(vv_table_function(guest->instance, &guest->refs, (uint64_t)(place - plan->refs), function, &found));
+    VV_ASSERT(found);
+out:
+    return rc;
 }
 
 /* Whether values are all that an undo can change: lengths of tables and drops cannot go back in place. */
@@ -202,7 +211,9 @@ static varve_status capture_tables(struct varve_guest *guest)
         for (uint32_t k = 0; k < length; k++) {
             struct vv_function function;
             void *identity = NULL;
-            if (vv_table_function(guest->instance, &guest->tables[i], k, &function))
+            bool found = false;
+            TRY(vv_table_function(guest->instance, &guest->tables[i], k, &function, &found));
+            if (found)
                 identity = vv_function_identity(guest->instance, &function);
             TRY(index_of(guest, identity, &table->entries[k]));
         }
@@ -243,7 +254,9 @@ static varve_status capture_globals(struct varve_guest *guest, bool *differs)
             *differs |= memcmp(value->bits, &slot, sizeof value->bits) != 0;
             memcpy(value->bits, &slot, sizeof value->bits);
         } else {
-            TRY(index_of(guest, vv_global_get_function(guest->instance, &guest->globals[i]), &function));
+            void *identity = NULL;
+            TRY(vv_global_get_function(guest->instance, &guest->globals[i], &identity));
+            TRY(index_of(guest, identity, &function));
             *differs |= value->function != function;
             value->function = function;
         }
@@ -296,10 +309,10 @@ static varve_status restore_table(struct varve_guest *guest, uint32_t place,
     for (uint32_t k = 0; k < table->length; k++) {
         struct vv_function function;
         if (table->entries[k] == VV_WASM_NONE) {
-            vv_table_set(guest->instance, &guest->tables[place], k, NULL);
+            TRY(vv_table_set(guest->instance, &guest->tables[place], k, NULL));
         } else {
-            function_of(guest, table->entries[k], &function);
-            vv_table_set(guest->instance, &guest->tables[place], k, &function);
+            TRY(function_of(guest, table->entries[k], &function));
+            TRY(vv_table_set(guest->instance, &guest->tables[place], k, &function));
         }
     }
 out:
@@ -316,8 +329,10 @@ static varve_status drop_segment(struct varve_guest *guest, uint32_t place)
     return vv_instance_call(guest->instance, &drop, &none, 1);
 }
 
-static void restore_global(struct varve_guest *guest, uint32_t place, const struct vv_wasm_value *value)
+static varve_status restore_global(struct varve_guest *guest, uint32_t place,
+                                   const struct vv_wasm_value *value)
 {
+    varve_status rc = VARVE_OK;
     union vv_slot slot;
     struct vv_function function;
 
@@ -326,11 +341,13 @@ static void restore_global(struct varve_guest *guest, uint32_t place, const stru
         memcpy(&slot, value->bits, sizeof slot);
         vv_global_set(guest->instance, &guest->globals[place], value->type, &slot);
     } else if (value->function == VV_WASM_NONE) {
-        vv_global_set_function(guest->instance, &guest->globals[place], NULL);
+        TRY(vv_global_set_function(guest->instance, &guest->globals[place], NULL));
     } else {
-        function_of(guest, value->function, &function);
-        vv_global_set_function(guest->instance, &guest->globals[place], &function);
+        TRY(function_of(guest, value->function, &function));
+        TRY(vv_global_set_function(guest->instance, &guest->globals[place], &function));
     }
+out:
+    return rc;
 }
 
 /* Give the instance the state that the session holds. What the plan has and the state has not stays as it was
@@ -348,7 +365,7 @@ static varve_status restore(struct varve_guest *guest, const struct vv_module *f
     for (uint32_t i = 0; i < state.global_count; i++) {
         while (plan->globals[at].index != state.globals[i].index)
             at++;
-        restore_global(guest, at, &state.globals[i].value);
+        TRY(restore_global(guest, at, &state.globals[i].value));
     }
     at = 0;
     for (uint32_t i = 0; i < state.table_count; i++) {
@@ -447,6 +464,7 @@ static void free_guest(struct varve_guest *guest)
     vv_instance_state_release(&guest->state);
     vv_code_drop(guest->code);
     vv_extra_release(&guest->extra);
+    vv_module_drop(guest->fields);
     vv_free(guest->globals);
     vv_free(guest->tables);
     vv_free(guest->identities);
@@ -497,6 +515,9 @@ static varve_status new_guest(struct vv_guests *guests, struct vv_working *worki
     guest->id = working->id;
     guest->image = image;
     guest->bytes = vv_image_bytes(image);
+    guest->reserve = vv_image_reserve(image);
+    vv_module_hold(working->fields);
+    guest->fields = working->fields;
     TRY(vv_extra_decode(working->fields->extra, working->fields->extra_size, &guest->extra));
     TRY(get_code(guests, working, guest->extra.trap_missing, &guest->code));
     TRY(vv_instance_state_new(&guest->code->plan, &guest->state));
@@ -517,6 +538,15 @@ out:
     return rc;
 }
 
+/* Whether the guest was made for a module deployed with the same code and in the same way. */
+static bool same_deployment(const struct varve_guest *guest, const struct vv_module *fields)
+{
+    const struct vv_module *mine = guest->fields;
+
+    return vv_hash_equal(guest->code->hash, fields->code) && mine->extra_size == fields->extra_size &&
+           (mine->extra_size == 0 || memcmp(mine->extra, fields->extra, mine->extra_size) == 0);
+}
+
 /* A parked instance of this very module over this very image, with its state put back; else NULL. */
 static struct varve_guest *unpark(struct vv_guests *guests, struct vv_working *working,
                                   struct vv_image *image)
@@ -525,8 +555,9 @@ static struct varve_guest *unpark(struct vv_guests *guests, struct vv_working *w
         if (guest->working != NULL || memcmp(&guest->id, &working->id, sizeof guest->id) != 0)
             continue;
         if (guest->image == image && guest->bytes == vv_image_bytes(image) &&
-            working->fields->instance_size > 0 && vv_hash_equal(guest->code->hash, working->fields->code) &&
-            vv_instance_reread(guest->instance) == VARVE_OK && restore(guest, working->fields) == VARVE_OK)
+            vv_image_reserve(image) == guest->reserve && working->fields->instance_size > 0 &&
+            same_deployment(guest, working->fields) && vv_instance_reread(guest->instance) == VARVE_OK &&
+            restore(guest, working->fields) == VARVE_OK)
             return guest;
         vv_guest_drop(guest);
         return NULL; /* one at most is parked for a module */

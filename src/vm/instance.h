@@ -44,12 +44,17 @@ struct varve_guest {
     struct vv_code *code;
     struct vv_image *image; /* the one it was made over, and where that lay */
     const uint8_t *bytes;
+    uint64_t reserve; /* how far it could grow there: machine code relies on it */
     struct vv_instance *instance;
     struct vv_extra extra;
+    struct vv_module *fields;       /* held: what `extra` was read from */
     struct vv_instance_state state; /* in the plan's order: what was captured or restored last */
     bool known;                     /* it is, and the session holds the same */
     struct vv_global *globals;
     struct vv_gtable *tables, refs;
+    struct vv_gtable
+        first_table; /* what calls through the table use: a handle stays in the instance, so one */
+    bool has_first_table;
     struct vv_identity *identities; /* of the directory's functions, by identity; made when first asked for */
     struct vv_bytes scratch;
     bool changed; /* a call ran since the last capture */

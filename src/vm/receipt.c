@@ -12,6 +12,8 @@ struct varve_receipt {
     varve_frame frame; /* of the outermost call */
 };
 
+enum { PIECE_COST = 64 }; /* bytes of a piece without its text, the same on every machine */
+
 /* ---- Record --------------------------------------------------------------------------------------- */
 
 static void free_events(struct vv_event *events, size_t count)
@@ -100,7 +102,8 @@ varve_status vv_record_print(struct vv_record *record, const varve_module_id *mo
     struct vv_piece *last =
         record->piece_count > record->sealed ? &record->pieces[record->piece_count - 1] : NULL;
 
-    if (size > VV_OUTPUT_MAX || record->output.size + size > VV_OUTPUT_MAX)
+    /* A piece takes room too: one byte to each stream in turn must not cost the host sixty times as much. */
+    if (size > VV_OUTPUT_MAX || record->output.size + size + record->piece_count * PIECE_COST > VV_OUTPUT_MAX)
         return vv_fail(VARVE_LIMIT, "more than %d bytes printed in one call", VV_OUTPUT_MAX);
     const size_t offset = record->output.size;
     vv_bytes_put(&record->output, data, size);

@@ -128,6 +128,8 @@ static varve_status collect_shapes(const struct vv_wasm *m, struct vv_refusals *
     for (uint32_t i = 0; i < m->memory_count; i++) {
         if (m->memories[i].range.shared)
             TRY(refuse(refusals, NULL, "memory %u is shared: threads are not supported", i));
+        if (m->memories[i].range.is64)
+            TRY(refuse(refusals, NULL, "memory %u is addressed with 64 bits: that is not supported", i));
         if (m->memories[i].custom_page)
             TRY(refuse(refusals, NULL, "memory %u has a page size of its own", i));
     }

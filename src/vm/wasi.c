@@ -36,6 +36,9 @@ static varve_status texts_sizes(varve_guest *guest, char **texts, size_t count, 
         return answer_errno(slots, VV_WASI_FAULT);
     for (size_t i = 0; i < count; i++)
         size += strlen(texts[i]) + 1;
+    const varve_status rc = vv_guest_pay(guest, size);
+    if (rc != VARVE_OK)
+        return rc;
     vv_put_u32(count_out, (uint32_t)count);
     vv_put_u32(size_out, (uint32_t)size);
     return answer_errno(slots, VV_WASI_OK);
@@ -53,6 +56,9 @@ static varve_status texts_get(varve_guest *guest, char **texts, size_t count, un
         uint8_t *out = vv_guest_span(guest, at, size);
         if (out == NULL)
             return answer_errno(slots, VV_WASI_FAULT);
+        const varve_status rc = vv_guest_pay(guest, size);
+        if (rc != VARVE_OK)
+            return rc;
         memcpy(out, texts[i], size);
         vv_put_u32(pointers + 4 * i, at);
         at += (uint32_t)size;
@@ -131,7 +137,7 @@ static varve_status random_get(void *context, struct vv_instance *instance, unio
     (void)context;
     if (out == NULL)
         return answer_errno(slots, VV_WASI_FAULT);
-    const varve_status rc = vv_session_random(guest->guests->session, out, slots[1].i32);
+    const varve_status rc = varve_guest_random(guest, out, slots[1].i32);
     return rc != VARVE_OK ? rc : answer_errno(slots, VV_WASI_OK);
 }
 
@@ -144,6 +150,7 @@ static bool is_standard(uint32_t fd)
 
 static varve_status fd_write(void *context, struct vv_instance *instance, union vv_slot *slots)
 {
+    varve_status rc = VARVE_OK;
     varve_guest *guest = vv_guest_of(instance);
     const uint32_t fd = slots[0].i32, count = slots[2].i32;
     const uint8_t *vectors = vv_guest_span(guest, slots[1].i32, (uint64_t)count * IOVEC_SIZE);
@@ -155,20 +162,24 @@ static varve_status fd_write(void *context, struct vv_instance *instance, union 
         return answer_errno(slots, VV_WASI_BADF);
     if (vectors == NULL || written == NULL)
         return answer_errno(slots, VV_WASI_FAULT);
+    TRY(vv_guest_pay(guest, (uint64_t)count * IOVEC_SIZE));
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t size = vv_get_u32(vectors + IOVEC_SIZE * i + 4);
-        const uint8_t *bytes = vv_guest_span(guest, vv_get_u32(vectors + IOVEC_SIZE * i), size);
-        if (bytes == NULL)
+        if (vv_guest_span(guest, vv_get_u32(vectors + IOVEC_SIZE * i), size) == NULL)
             return answer_errno(slots, VV_WASI_FAULT);
-        if (size == 0)
-            continue;
-        const varve_status rc = vv_record_print(&guest->guests->record, &guest->id, (int)fd, bytes, size);
-        if (rc != VARVE_OK)
-            return rc;
         total += size;
     }
+    TRY(vv_guest_pay(guest, total));
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t size = vv_get_u32(vectors + IOVEC_SIZE * i + 4);
+        if (size > 0)
+            TRY(vv_record_print(&guest->guests->record, &guest->id, (int)fd,
+                                vv_guest_span(guest, vv_get_u32(vectors + IOVEC_SIZE * i), size), size));
+    }
     vv_put_u32(written, (uint32_t)total);
-    return answer_errno(slots, VV_WASI_OK);
+    rc = answer_errno(slots, VV_WASI_OK);
+out:
+    return rc;
 }
 
 static varve_status fd_read(void *context, struct vv_instance *instance, union vv_slot *slots)
@@ -251,6 +262,9 @@ static varve_status poll_oneoff(void *context, struct vv_instance *instance, uni
         return answer_errno(slots, VV_WASI_INVAL);
     if (in == NULL || out == NULL || happened == NULL)
         return answer_errno(slots, VV_WASI_FAULT);
+    const varve_status rc = vv_guest_pay(guest, (uint64_t)count * EVENT_SIZE);
+    if (rc != VARVE_OK)
+        return rc;
     for (uint32_t i = 0; i < count; i++) {
         uint8_t event[EVENT_SIZE] = { 0 };
         memcpy(event, in + (size_t)SUBSCRIPTION_SIZE * i, 8); /* the user's data */

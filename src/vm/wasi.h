@@ -3,6 +3,7 @@
  * The clock answers the session's time and stands still. Chance is the session's stream, undone with the call.
  * Arguments and environment were recorded at deploy. There are no files: 0 is at its end, 1 and 2 go to the session's
  * output, all else is a bad descriptor. proc_exit ends the call, with 0 as a success.
+ * A call that handles bytes costs one gas for each, so that gas bounds the host's work too.
  * A signature other than the one of the standard refuses the module. */
 #ifndef VV_WASI_H
 #define VV_WASI_H

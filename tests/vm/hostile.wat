@@ -1,0 +1,62 @@
+;; What a guest can do to the functions that answer it.
+(module
+  (import "env" "invoke_v" (func $invoke_v (param i32)))
+  (import "env" "_emscripten_throw_longjmp" (func $throw_longjmp))
+  (import "env" "swallow" (func $swallow))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
+  (import "env" "strftime" (func $strftime (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 16 2048)
+  (table (export "__indirect_function_table") 3 funcref)
+  (elem (i32.const 0) $nop $trap $swallow_and_trap)
+  (global $sp (mut i32) (i32.const 65536))
+  (global $threw (mut i32) (i32.const 0))
+  (global $kept (mut funcref) (ref.func $nop))
+  (func $nop (export "nop"))
+  (func $trap unreachable)
+  (func $swallow_and_trap (call $swallow) (unreachable))
+  (func (export "stackSave") (result i32) (global.get $sp))
+  (func (export "stackRestore") (param i32) (global.set $sp (local.get 0)))
+  (func (export "setThrew") (param i32 i32) (global.set $threw (local.get 0)))
+  (func (export "threw") (result i32) (global.get $threw))
+  (func (export "throws") (call $throw_longjmp))
+
+  ;; To the end of the stack, with a call through the table at every step.
+  (func $deep (export "deep") (call $invoke_v (i32.const 0)) (call $deep))
+  (func $deep2 (export "deep2") (param i64)
+    (if (i64.eqz (i64.and (local.get 0) (i64.const 63))) (then (call $swallow)))
+    (call $deep2 (i64.add (local.get 0) (i64.const 1))))
+  (func (export "many") (param i32)
+    (loop $more
+      (call $invoke_v (i32.const 0))
+      (br_if $more (local.tee 0 (i32.sub (local.get 0) (i32.const 1))))))
+  (func (export "endless") (loop $more (call $invoke_v (i32.const 0)) (br $more)))
+  (func (export "swallowed_jump")
+    (call $swallow)
+    (call $invoke_v (i32.const 1)))
+  (func (export "jump_swallowed_inside") (call $invoke_v (i32.const 2)))
+
+  ;; fd_write(fd, vectors, count)
+  (func (export "write") (param i32 i32 i32) (result i32)
+    (call $fd_write (local.get 0) (local.get 1) (local.get 2) (i32.const 0)))
+  (func (export "random") (param i32 i32) (result i32) (call $random_get (local.get 0) (local.get 1)))
+  (func (export "poll") (param i32) (result i32)
+    (call $poll_oneoff (i32.const 64) (i32.const 64) (local.get 0) (i32.const 0)))
+  (func (export "args") (param i32 i32) (result i32) (call $args_get (local.get 0) (local.get 1)))
+  (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+
+  ;; One byte to each of two streams in turn, without end.
+  (func (export "flood")
+    (i32.store (i32.const 8) (i32.const 64))
+    (i32.store (i32.const 12) (i32.const 1))
+    (loop $more
+      (drop (call $fd_write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 0)))
+      (drop (call $fd_write (i32.const 2) (i32.const 8) (i32.const 1) (i32.const 0)))
+      (br $more)))
+
+  ;; The time at 1024, the format at 2048.
+  (func (export "format") (param i32) (result i32)
+    (call $strftime (i32.const 4096) (local.get 0) (i32.const 2048) (i32.const 1024)))
+)
