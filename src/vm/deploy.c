@@ -78,12 +78,12 @@ static varve_status check_size(const struct vv_guests *guests, size_t size)
 /* The limits on what it declares that are ours to keep. */
 static varve_status check_memory(const struct vv_guests *guests, const struct vv_plan *plan)
 {
-    if (!plan->has_memory || plan->memory.min * VV_WASM_PAGE_SIZE <= guests->limits.memory_bytes)
+    if (!plan->has_memory || plan->memory.min <= guests->limits.memory_bytes / VV_WASM_PAGE_SIZE)
         return VARVE_OK;
     return vv_fail(VARVE_REFUSED,
-                   "the module's memory begins with %llu bytes, the limit is %llu (limit: memory_bytes)",
-                   (unsigned long long)plan->memory.min * VV_WASM_PAGE_SIZE,
-                   (unsigned long long)guests->limits.memory_bytes);
+                   "the module's memory begins with %llu pages of 64 KiB, the limit is %llu bytes (limit: "
+                   "memory_bytes)",
+                   (unsigned long long)plan->memory.min, (unsigned long long)guests->limits.memory_bytes);
 }
 
 static varve_status prepare(struct vv_guests *guests, struct deployment *d)
@@ -222,8 +222,8 @@ static varve_status check_fits(const struct vv_plan *plan, const struct vv_modul
     struct vv_instance_state state = { .globals = NULL };
 
     if (!plan->has_memory ? length != 0
-                          : length < plan->memory.min * VV_WASM_PAGE_SIZE ||
-                                (plan->memory.has_max && length > plan->memory.max * VV_WASM_PAGE_SIZE))
+                          : length / VV_WASM_PAGE_SIZE < plan->memory.min ||
+                                (plan->memory.has_max && length / VV_WASM_PAGE_SIZE > plan->memory.max))
         return vv_fail(VARVE_REFUSED,
                        "the new module declares a memory that the old one, of %llu bytes, does not fit",
                        (unsigned long long)length);

@@ -444,8 +444,7 @@ static varve_status get_code(struct vv_guests *guests, struct vv_working *workin
     varve_status rc = VARVE_OK;
     struct vv_code_request request = { .hash = working->fields->code,
                                        .limits = &guests->limits,
-                                       .trap_missing = trap_missing,
-                                       .trusted = true };
+                                       .trap_missing = trap_missing };
     const uint8_t *bytes = NULL;
 
     *code = vv_code_find(&guests->vm->pool, working->fields->code, trap_missing);

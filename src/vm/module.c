@@ -139,7 +139,10 @@ out:
     return rc;
 }
 
-static varve_status make_native(struct vv_code_pool *pool, struct vv_code *code)
+/* Machine code from a file is of bytes that were validated before it was made; all others are now, in their original
+ * form: the rewritten one may have lost what is wrong with them. */
+static varve_status make_native(struct vv_code_pool *pool, const struct vv_code_request *request,
+                                struct vv_code *code)
 {
     varve_status rc = VARVE_OK;
     char name[65];
@@ -147,6 +150,7 @@ static varve_status make_native(struct vv_code_pool *pool, struct vv_code *code)
     file_name(code->hash, name);
     if (load_file(pool, name, &code->native))
         return VARVE_OK;
+    TRY(vv_engine_validate(pool->engine, request->bytes, request->size));
     TRY(vv_native_compile(pool->engine, code->plan.code.data, code->plan.code.size, &code->native));
     save_file(pool, name, code->native);
 out:
@@ -169,17 +173,20 @@ static varve_status make_code(struct vv_code_pool *pool, const struct vv_code_re
     struct vv_code *code = NULL;
     struct vv_wasm module = { .bytes = NULL };
     struct vv_rewrite_options options = { .values = NULL };
-    const struct vv_wasm_limits limits = vv_wasm_limits_of(request->limits);
 
     TRY(vv_alloc(&code, 1, sizeof *code));
     code->holders = 1;
     memcpy(code->hash, request->hash, sizeof code->hash);
-    TRY(vv_wasm_read(request->bytes, request->size, &limits, &module));
-    if (!request->trusted)
+    code->limits = vv_wasm_limits_of(request->limits);
+    TRY(vv_wasm_read(request->bytes, request->size, &code->limits, &module));
+    /* Before the engine looks: our refusals name instruction, function and offset. Where the rewriter only noticed
+     * that the module is invalid, the engine knows why. */
+    rc = vv_rewrite(&module, &options, &code->plan);
+    if (rc == VARVE_INVALID)
         TRY(vv_engine_validate(pool->engine, request->bytes, request->size));
-    TRY(vv_rewrite(&module, &options, &code->plan));
+    TRY(rc);
     TRY(answer_imports(pool, code, request->trap_missing));
-    TRY(make_native(pool, code));
+    TRY(make_native(pool, request, code));
     TRY(vv_program_new(pool->engine, code->native, code->answers, code->plan.import_count, &code->program));
     vv_bytes_release(&code->plan.code);
 out:
@@ -240,6 +247,19 @@ struct vv_code *vv_code_find(struct vv_code_pool *pool, const uint8_t *hash, boo
     return code;
 }
 
+/* Code that was made under other limits must hold under these too. */
+static varve_status check_limits(const struct vv_code *code, const struct vv_code_request *request)
+{
+    const struct vv_wasm_limits limits = vv_wasm_limits_of(request->limits);
+    struct vv_wasm module = { .bytes = NULL };
+
+    if (memcmp(&limits, &code->limits, sizeof limits) == 0)
+        return VARVE_OK;
+    const varve_status rc = vv_wasm_read(request->bytes, request->size, &limits, &module);
+    vv_wasm_release(&module);
+    return rc;
+}
+
 varve_status vv_code_get(struct vv_code_pool *pool, const struct vv_code_request *request,
                          struct vv_code **out)
 {
@@ -248,8 +268,12 @@ varve_status vv_code_get(struct vv_code_pool *pool, const struct vv_code_request
     struct vv_code *code = vv_code_find(pool, request->hash, request->trap_missing);
 
     if (code != NULL) {
-        *out = code;
-        return VARVE_OK;
+        rc = check_limits(code, request);
+        if (rc != VARVE_OK)
+            vv_code_drop(code);
+        else
+            *out = code;
+        return rc;
     }
     /* Compiled without the lock; when two threads make the same, the second's is thrown away. */
     rc = make_code(pool, request, &code);

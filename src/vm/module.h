@@ -27,6 +27,7 @@ typedef varve_status (*vv_answer_fn)(void *context, const struct vv_plan_import 
 struct vv_code {
     unsigned _Atomic holders;
     uint8_t hash[VV_HASH_SIZE];
+    struct vv_wasm_limits limits; /* under which it was read */
     struct vv_plan plan;
     struct vv_native *native;
     struct vv_program *program;
@@ -53,9 +54,8 @@ struct vv_code_request {
     size_t size;
     const varve_limits *limits;
     bool trap_missing; /* imports that nobody answers trap when called */
-    bool trusted;      /* it was deployed before: checked, or it would not be there under its hash */
 };
-/* The code for these bytes, made if need be. REFUSED, INVALID: it cannot be run; the words say all reasons that fit.
+/* The code for these bytes, made if need be; the limits hold either way. REFUSED, INVALID: it cannot be run; the words say all reasons that fit.
  * The caller ends it with vv_code_drop. */
 varve_status vv_code_get(struct vv_code_pool *pool, const struct vv_code_request *request,
                          struct vv_code **code);

@@ -353,6 +353,29 @@ static void migration_keeps_memory_and_globals(void **state)
     free(other);
 }
 
+/* The same code deployed in another way is another program: its arguments are the new ones at once. */
+static void migration_to_the_same_code_takes_the_new_arguments(void **state)
+{
+    struct world *w = *state;
+    const char *const one[] = { "a", NULL }, *const two[] = { "a", "b", NULL };
+    varve_deploy_options options = VARVE_INIT(varve_deploy_options);
+    varve_module_id id;
+    size_t size = 0;
+    uint32_t count = 0;
+    uint8_t *code = world_module("wasi", &size);
+
+    options.args = one;
+    assert_ok(w, world_deploy(w, "wasi", "wasi", &options));
+    assert_int_equal(varve_module_id_of("wasi", &id), VARVE_OK);
+    (void)world_i32(w, "wasi", "args_sizes", 2, 300, 304);
+    options.args = two;
+    assert_ok(w, varve_session_migrate(w->session, &id, code, size, &options, NULL, NULL, NULL, &w->error));
+    (void)world_i32(w, "wasi", "args_sizes", 2, 300, 304);
+    world_peek(w, "wasi", 300, &count, sizeof count);
+    assert_int_equal(count, 2);
+    free(code);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -373,6 +396,7 @@ int main(void)
         TEST(a_chained_session_goes_on),
         TEST(a_removed_module_is_gone_and_comes_back_by_rollback),
         TEST(migration_keeps_memory_and_globals),
+        TEST(migration_to_the_same_code_takes_the_new_arguments),
     };
 
     return cmocka_run_group_tests_name("vm call", tests, NULL, NULL);

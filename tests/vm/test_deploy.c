@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
+
 static int set_up(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
@@ -83,6 +85,59 @@ static void unsupported_features_are_refused_by_name(void **state)
     refused(*state, &shared, VARVE_REFUSED, "shared");
     SECTION(&wide, 5, "\1\4\1");
     refused(*state, &wide, VARVE_REFUSED, "memory");
+}
+
+/* The words are ours, with function and offset, not the engine's. */
+static void unsupported_instructions_are_refused_with_function_and_offset(void **state)
+{
+    struct world *w = *state;
+    struct bytes m = { .size = 0 };
+    char *json = NULL;
+
+    SECTION(&m, 1, "\1\x60\0\0");
+    SECTION(&m, 3, "\1\0");
+    SECTION(&m, 10, "\1\5\0\xfe\3\0\x0b"); /* atomic.fence */
+    refused(w, &m, VARVE_REFUSED, "function 0, offset 0x17: atomic.fence is not supported (threads)");
+    assert_ok(w, varve_vm_inspect(w->vm, m.data, m.size, &json, &w->error));
+    assert_non_null(strstr(json, "\"function\":0,\"offset\":23"));
+    varve_free(json);
+}
+
+/* A handle for each: the engine must bear as many as we let pass. */
+static void thousands_of_references_are_state_like_any_other(void **state)
+{
+    enum { COUNT = 12000 };
+    struct world *w = *state;
+    struct vv_bytes m = VV_BYTES_NONE, globals = VV_BYTES_NONE;
+
+    vv_bytes_put(&m, "\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0", 18);
+    vv_bytes_varint(&globals, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        vv_bytes_put(&globals, "\x70\1\xd2\0\x0b", 5);
+    vv_bytes_u8(&m, 6);
+    vv_bytes_blob(&m, globals.data, globals.size);
+    vv_bytes_put(&m, "\7\5\1\1f\0\0\x0a\4\1\2\0\x0b", 13);
+    assert_ok(w, world_deploy_bytes(w, "m", m.data, m.size, NULL));
+    assert_ok(w, world_call(w, "m", "f", NULL, ""));
+    vv_bytes_release(&globals);
+    vv_bytes_release(&m);
+}
+
+/* Code that one session compiled under wide limits is refused in a session whose limits are narrow. */
+static void limits_hold_for_code_that_is_there_already(void **state)
+{
+    struct world *w = *state;
+    varve_limits limits = VARVE_INIT(varve_limits);
+    varve_session_options begin = VARVE_INIT(varve_session_options);
+
+    assert_ok(w, world_deploy(w, "m", "zoo", NULL));
+    world_abort(w);
+    limits.functions = 1;
+    begin.vm = w->vm;
+    begin.limits = &limits;
+    assert_ok(w, varve_session_begin(w->store, &begin, &w->session, &w->error));
+    assert_status(w, world_deploy(w, "m", "zoo", NULL), VARVE_REFUSED);
+    assert_words(w, "functions");
 }
 
 static void all_imports_that_nobody_answers_are_listed(void **state)
@@ -345,6 +400,9 @@ int main(void)
         TEST(what_is_no_module_is_invalid),
         TEST(invalid_code_is_refused_with_its_place),
         TEST(unsupported_features_are_refused_by_name),
+        TEST(unsupported_instructions_are_refused_with_function_and_offset),
+        TEST(thousands_of_references_are_state_like_any_other),
+        TEST(limits_hold_for_code_that_is_there_already),
         TEST(all_imports_that_nobody_answers_are_listed),
         TEST(a_missing_import_may_trap_when_called),
         TEST(an_import_answered_with_another_signature_is_refused),
