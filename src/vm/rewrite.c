@@ -119,7 +119,7 @@ out:
     return rc;
 }
 
-static varve_status collect_shapes(const struct vv_wasm *m, struct vv_refusals *refusals)
+static varve_status collect_shapes(const struct vv_wasm *m, uint32_t allowed, struct vv_refusals *refusals)
 {
     varve_status rc = VARVE_OK;
 
@@ -128,7 +128,7 @@ static varve_status collect_shapes(const struct vv_wasm *m, struct vv_refusals *
     for (uint32_t i = 0; i < m->memory_count; i++) {
         if (m->memories[i].range.shared)
             TRY(refuse(refusals, NULL, "memory %u is shared: threads are not supported", i));
-        if (m->memories[i].range.is64)
+        if (m->memories[i].range.is64 && (allowed & 1u << VV_WASM_MEMORY64) == 0)
             TRY(refuse(refusals, NULL, "memory %u is addressed with 64 bits: that is not supported", i));
         if (m->memories[i].custom_page)
             TRY(refuse(refusals, NULL, "memory %u has a page size of its own", i));
@@ -253,8 +253,9 @@ varve_status vv_rewrite_refusals(const struct vv_wasm *module, const struct vv_r
     *refusals = (struct vv_refusals){ .list = NULL };
     if (options == NULL)
         options = &no_options;
-    TRY(collect_features(module, options->features == 0 ? VV_REWRITE_FEATURES : options->features, refusals));
-    TRY(collect_shapes(module, refusals));
+    const uint32_t allowed = options->features == 0 ? VV_REWRITE_FEATURES : options->features;
+    TRY(collect_features(module, allowed, refusals));
+    TRY(collect_shapes(module, allowed, refusals));
     TRY(collect_state(module, refusals));
     for (uint32_t i = 0; i < module->import_count; i++)
         TRY(collect_import(module, options, &module->imports[i], refusals));

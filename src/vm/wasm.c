@@ -252,6 +252,7 @@ const char *vv_wasm_feature_name(enum vv_wasm_feature feature)
         [VV_WASM_GC] = "garbage collection",
         [VV_WASM_WIDE_ARITHMETIC] = "wide arithmetic",
         [VV_WASM_MULTI_MEMORY] = "more than one memory",
+        [VV_WASM_MEMORY64] = "memories addressed with 64 bits",
     };
 
     VV_ASSERT((size_t)feature < VV_WASM_FEATURES);

@@ -137,6 +137,7 @@ enum vv_wasm_feature {
     VV_WASM_GC,
     VV_WASM_WIDE_ARITHMETIC,
     VV_WASM_MULTI_MEMORY, /* a memory argument that names another memory than 0 */
+    VV_WASM_MEMORY64,     /* has no place: the memory's own range tells */
     VV_WASM_FEATURES
 };
 const char *vv_wasm_feature_name(enum vv_wasm_feature feature);
