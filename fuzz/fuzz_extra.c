@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "vm/instance.h"
+#include "vm/extra.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

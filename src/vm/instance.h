@@ -9,23 +9,12 @@
 #define VV_INSTANCE_H
 
 #include "store/session.h"
+#include "vm/extra.h"
 #include "vm/instance_state.h"
 #include "vm/machine.h"
 #include "vm/receipt.h"
 
-enum { VV_LOOKUPS = 64, VV_EXTRA_MAX = 65536, VV_EXTRA_TEXTS_MAX = 4096 };
-
-/* The VM's part of a module's descriptor (vv_module.extra): how it was deployed. Empty bytes: all default. */
-struct vv_extra {
-    bool trap_missing;
-    char **args, **env; /* owned */
-    size_t arg_count, env_count;
-};
-/* MISUSE when it has no room. */
-varve_status vv_extra_encode(bool trap_missing, const char *const *args, const char *const *env,
-                             struct vv_bytes *out);
-varve_status vv_extra_decode(const void *bytes, size_t size, struct vv_extra *extra); /* CORRUPT */
-void vv_extra_release(struct vv_extra *extra);
+enum { VV_LOOKUPS = 64 };
 
 struct vv_lookup {
     const struct vv_plan_export *export; /* NULL: empty */
