@@ -29,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     const char **args = list(extra.args, extra.arg_count), **env = list(extra.env, extra.env_count);
-    VV_ASSERT(vv_extra_encode(extra.trap_missing, args, env, &again) == VARVE_OK);
+    VV_ASSERT(vv_extra_encode(extra.trap_missing, args, env, extra.values, extra.value_count, &again) ==
+              VARVE_OK);
     VV_ASSERT(again.size == size);
     VV_ASSERT(size == 0 || memcmp(again.data, data, size) == 0);
     vv_free(args);

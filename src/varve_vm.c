@@ -100,6 +100,15 @@ static varve_status take_deploy_options(varve_deploy_options *ours, const varve_
 
     TRY(vv_door_options(ours, sizeof *ours, given, "varve_deploy_options"));
     TRY(vv_door_flags(ours->flags, VARVE_DEPLOY_PLAIN | VARVE_DEPLOY_TRAP_MISSING, "varve_deploy_options"));
+    if (ours->global_count > 0)
+        TRY(vv_door_need(ours->globals, "globals"));
+    for (size_t i = 0; i < ours->global_count; i++) {
+        TRY(vv_door_need(ours->globals[i].module, "a global's module"));
+        TRY(vv_door_need(ours->globals[i].name, "a global's name"));
+        if (!vv_wasm_is_number(ours->globals[i].value.type))
+            TRY(vv_fail(VARVE_MISUSE, "the value of global %.80s.%.80s has no type", ours->globals[i].module,
+                        ours->globals[i].name));
+    }
 out:
     return rc;
 }

@@ -8,7 +8,7 @@ enum { WORDS_SIZE = sizeof((varve_error *)0)->message, GAS_OF_FAILURE = 10000 };
 
 /* ---- Values --------------------------------------------------------------------------------------- */
 
-static size_t size_of_type(varve_type type)
+size_t vv_size_of_type(varve_type type)
 {
     switch (type) {
     case VARVE_I32:
@@ -55,7 +55,7 @@ varve_status vv_slots_of(const char *function, const struct vv_signature *signat
             return wrong_arguments(function, signature, what);
         }
         slots[i].bits[0] = slots[i].bits[1] = 0;
-        memcpy(&slots[i], &args[i].of, size_of_type(args[i].type));
+        memcpy(&slots[i], &args[i].of, vv_size_of_type(args[i].type));
     }
     *count = arg_count > result_count ? arg_count : result_count;
     return VARVE_OK;
@@ -66,7 +66,7 @@ void vv_values_of(const struct vv_signature *signature, const union vv_slot *slo
     for (uint32_t i = 0; i < signature->result_count; i++) {
         memset(&results[i], 0, sizeof results[i]);
         results[i].type = signature->results[i];
-        memcpy(&results[i].of, &slots[i], size_of_type(signature->results[i]));
+        memcpy(&results[i].of, &slots[i], vv_size_of_type(signature->results[i]));
     }
 }
 

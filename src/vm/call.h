@@ -42,6 +42,9 @@ varve_status vv_run(struct varve_guest *guest, const struct vv_function *functio
 varve_status vv_run_inner(struct varve_guest *guest, const struct vv_function *function, union vv_slot *slots,
                           size_t count, bool guarded);
 
+/* Bytes of a number of this type. */
+size_t vv_size_of_type(varve_type type);
+
 /* Arguments into slots, checked against the signature (MISUSE); results out of them. `slots` has room for
  * VV_CALL_VALUES_MAX. `count`: what the call needs. */
 varve_status vv_slots_of(const char *function, const struct vv_signature *signature, const varve_value *args,

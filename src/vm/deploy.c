@@ -16,6 +16,7 @@ struct deployment {
     size_t size;
     struct vv_module *fields; /* until the session has taken it */
     struct vv_code *code;
+    struct vv_import_value *values; /* the options' globals; their texts are the caller's */
     varve_module_id id;
 };
 
@@ -57,7 +58,8 @@ static varve_status make_fields(struct deployment *d, const uint8_t hash[VV_HASH
         memcpy(d->fields->owner, o->owner, sizeof d->fields->owner);
     d->fields->code_size = d->size;
     d->fields->globals = d->code->plan.global_count;
-    TRY(vv_extra_encode((o->flags & VARVE_DEPLOY_TRAP_MISSING) != 0, o->args, o->env, &extra));
+    TRY(vv_extra_encode((o->flags & VARVE_DEPLOY_TRAP_MISSING) != 0, o->args, o->env, d->values,
+                        o->global_count, &extra));
     if (extra.size > 0) {
         TRY(vv_memdup(&d->fields->extra, extra.data, extra.size));
         d->fields->extra_size = extra.size;
@@ -86,6 +88,24 @@ static varve_status check_memory(const struct vv_guests *guests, const struct vv
                    (unsigned long long)plan->memory.min, (unsigned long long)guests->limits.memory_bytes);
 }
 
+static varve_status take_globals(struct deployment *d)
+{
+    varve_status rc = VARVE_OK;
+    const varve_deploy_options *o = d->options;
+
+    TRY(vv_alloc(&d->values, o->global_count, sizeof *d->values));
+    for (size_t i = 0; i < o->global_count; i++) {
+        const varve_value *given = &o->globals[i].value;
+        struct vv_import_value *value = &d->values[i];
+        *value = (struct vv_import_value){ .module = o->globals[i].module,
+                                           .name = o->globals[i].name,
+                                           .value = { .type = given->type, .function = VV_WASM_NONE } };
+        memcpy(value->value.bits, &given->of, vv_size_of_type(given->type));
+    }
+out:
+    return rc;
+}
+
 static varve_status prepare(struct vv_guests *guests, struct deployment *d)
 {
     varve_status rc = VARVE_OK;
@@ -93,12 +113,15 @@ static varve_status prepare(struct vv_guests *guests, struct deployment *d)
 
     TRY(check_size(guests, d->size));
     vv_code_hash(d->bytes, d->size, hash);
+    TRY(take_globals(d));
     const struct vv_code_request request = { .hash = hash,
                                              .bytes = d->bytes,
                                              .size = d->size,
                                              .limits = &guests->limits,
                                              .trap_missing =
-                                                 (d->options->flags & VARVE_DEPLOY_TRAP_MISSING) != 0 };
+                                                 (d->options->flags & VARVE_DEPLOY_TRAP_MISSING) != 0,
+                                             .values = d->values,
+                                             .value_count = d->options->global_count };
     TRY(vv_code_get(&guests->vm->pool, &request, &d->code));
     TRY(check_memory(guests, &d->code->plan));
     TRY(make_fields(d, hash));
@@ -205,6 +228,7 @@ varve_status vv_deploy(struct vv_guests *guests, const void *code, size_t code_s
 out:
     vv_module_drop(d.fields);
     vv_code_drop(d.code);
+    vv_free(d.values);
     return rc;
 }
 
@@ -290,5 +314,6 @@ varve_status vv_migrate(struct vv_guests *guests, const varve_module_id *id, con
 out:
     vv_module_drop(m.deployment.fields);
     vv_code_drop(m.deployment.code);
+    vv_free(m.deployment.values);
     return rc;
 }

@@ -337,16 +337,18 @@ static void find_handles(struct varve_guest *guest)
         VV_ASSERT(vv_instance_table(guest->instance, VV_EXPORT_REFS, &guest->refs));
 }
 
-static varve_status get_code(struct vv_guests *guests, struct vv_working *working, bool trap_missing,
-                             struct vv_code **code)
+static varve_status get_code(struct vv_guests *guests, struct vv_working *working,
+                             const struct vv_extra *extra, struct vv_code **code)
 {
     varve_status rc = VARVE_OK;
     struct vv_code_request request = { .hash = working->fields->code,
                                        .limits = &guests->limits,
-                                       .trap_missing = trap_missing };
+                                       .trap_missing = extra->trap_missing,
+                                       .values = extra->values,
+                                       .value_count = extra->value_count };
     const uint8_t *bytes = NULL;
 
-    *code = vv_code_find(&guests->vm->pool, working->fields->code, trap_missing);
+    *code = vv_code_find(&guests->vm->pool, &request);
     if (*code != NULL)
         return VARVE_OK;
     TRY(vv_session_code(guests->session, working, &bytes, &request.size));
@@ -417,7 +419,7 @@ static varve_status new_guest(struct vv_guests *guests, struct vv_working *worki
     vv_module_hold(working->fields);
     guest->fields = working->fields;
     TRY(vv_extra_decode(working->fields->extra, working->fields->extra_size, &guest->extra));
-    TRY(get_code(guests, working, guest->extra.trap_missing, &guest->code));
+    TRY(get_code(guests, working, &guest->extra, &guest->code));
     TRY(vv_instance_state_new(&guest->code->plan, &guest->state));
     TRY(vv_alloc(&guest->globals, guest->code->plan.global_count, sizeof *guest->globals));
     TRY(vv_alloc(&guest->tables, guest->code->plan.table_count, sizeof *guest->tables));

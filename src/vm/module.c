@@ -1,8 +1,8 @@
 /* module.c - see module.h.
  *
  *   codes   hash of (bytecode hash, flags) -> code; held by the pool until it ends
- *   files   <key>: "varvecod", format, checksum of the rest, machine code. The key covers bytecode, rewriter, engine
- *           and settings, so that a file is right or absent
+ *   files   <key>: "varvecod", format, checksum of the rest, machine code. The key covers bytecode, values of
+ *           imported globals, rewriter, engine and settings, so that a file is right or absent
  * A file is believed only in a folder that nobody else can write to: what is in it is run. */
 #include "vm/module.h"
 
@@ -50,13 +50,28 @@ static void open_files(struct vv_code_pool *pool, const char *cache)
         vv_dir_close(&pool->files);
 }
 
-static void file_name(const uint8_t *hash, char name[65])
+static void hash_values(struct vv_hasher *hasher, const struct vv_code_request *request)
+{
+    vv_hasher_u64(hasher, request->value_count);
+    for (size_t i = 0; i < request->value_count; i++) {
+        const struct vv_import_value *value = &request->values[i];
+        vv_hasher_u64(hasher, strlen(value->module));
+        vv_hasher_put(hasher, value->module, strlen(value->module));
+        vv_hasher_u64(hasher, strlen(value->name));
+        vv_hasher_put(hasher, value->name, strlen(value->name));
+        vv_hasher_u64(hasher, (uint64_t)value->value.type);
+        vv_hasher_put(hasher, value->value.bits, sizeof value->value.bits);
+    }
+}
+
+static void file_name(const struct vv_code_request *request, char name[65])
 {
     struct vv_hasher hasher;
     uint8_t key[VV_HASH_SIZE];
 
     vv_hasher_init(&hasher, VV_HASH_CACHE);
-    vv_hasher_put(&hasher, hash, VV_HASH_SIZE);
+    vv_hasher_put(&hasher, request->hash, VV_HASH_SIZE);
+    hash_values(&hasher, request);
     vv_hasher_u64(&hasher, VV_REWRITE_VERSION);
     vv_hasher_put(&hasher, vv_engine_settings(), strlen(vv_engine_settings()));
     vv_hasher_end(&hasher, key);
@@ -147,7 +162,7 @@ static varve_status make_native(struct vv_code_pool *pool, const struct vv_code_
     varve_status rc = VARVE_OK;
     char name[65];
 
-    file_name(code->hash, name);
+    file_name(request, name);
     if (load_file(pool, name, &code->native))
         return VARVE_OK;
     TRY(vv_engine_validate(pool->engine, request->bytes, request->size));
@@ -166,19 +181,43 @@ static void free_code(struct vv_code *code)
     vv_free(code);
 }
 
+static bool same_text(const struct vv_text *a, const char *b)
+{
+    return a->size == strlen(b) && memcmp(a->data, b, a->size) == 0;
+}
+
+/* A value that no import takes is a slip of the pen: MISUSE. */
+static varve_status check_values(const struct vv_wasm *module, const struct vv_code_request *request)
+{
+    for (size_t i = 0; i < request->value_count; i++) {
+        const struct vv_import_value *value = &request->values[i];
+        bool taken = false;
+        for (uint32_t k = 0; k < module->import_count && !taken; k++)
+            taken = module->imports[k].kind == VV_WASM_GLOBAL &&
+                    same_text(&module->imports[k].module, value->module) &&
+                    same_text(&module->imports[k].name, value->name);
+        if (!taken)
+            return vv_fail(VARVE_MISUSE, "the module imports no global %.80s.%.80s", value->module,
+                           value->name);
+    }
+    return VARVE_OK;
+}
+
 static varve_status make_code(struct vv_code_pool *pool, const struct vv_code_request *request,
                               struct vv_code **out)
 {
     varve_status rc = VARVE_OK;
     struct vv_code *code = NULL;
     struct vv_wasm module = { .bytes = NULL };
-    struct vv_rewrite_options options = { .values = NULL };
+    const struct vv_rewrite_options options = { .values = request->values,
+                                                .value_count = request->value_count };
 
     TRY(vv_alloc(&code, 1, sizeof *code));
     code->holders = 1;
     memcpy(code->hash, request->hash, sizeof code->hash);
     code->limits = vv_wasm_limits_of(request->limits);
     TRY(vv_wasm_read(request->bytes, request->size, &code->limits, &module));
+    TRY(check_values(&module, request));
     /* Before the engine looks: our refusals name instruction, function and offset. Where the rewriter only noticed
      * that the module is invalid, the engine knows why. */
     rc = vv_rewrite(&module, &options, &code->plan);
@@ -225,18 +264,27 @@ void vv_code_pool_release(struct vv_code_pool *pool)
     (void)pthread_mutex_destroy(&pool->mutex);
 }
 
-static void code_key(const uint8_t *hash, bool missing_traps, uint8_t key[VV_HASH_SIZE])
+static void code_key(const struct vv_code_request *request, uint8_t key[VV_HASH_SIZE])
 {
-    memcpy(key, hash, VV_HASH_SIZE);
-    key[0] ^= missing_traps; /* hashes are spread evenly: one bit more than never makes two of them meet */
+    struct vv_hasher hasher;
+
+    memcpy(key, request->hash, VV_HASH_SIZE);
+    if (request->value_count > 0) {
+        vv_hasher_init(&hasher, VV_HASH_CACHE);
+        vv_hasher_put(&hasher, request->hash, VV_HASH_SIZE);
+        hash_values(&hasher, request);
+        vv_hasher_end(&hasher, key);
+    }
+    key[0] ^=
+        request->trap_missing; /* hashes are spread evenly: one bit more than never makes two of them meet */
 }
 
-struct vv_code *vv_code_find(struct vv_code_pool *pool, const uint8_t *hash, bool missing_traps)
+struct vv_code *vv_code_find(struct vv_code_pool *pool, const struct vv_code_request *request)
 {
     uint8_t key[VV_HASH_SIZE];
     struct vv_code *code = NULL;
 
-    code_key(hash, missing_traps, key);
+    code_key(request, key);
     (void)pthread_mutex_lock(&pool->mutex);
     const union vv_value *value = vv_table_get(&pool->codes, key);
     if (value != NULL) {
@@ -265,7 +313,7 @@ varve_status vv_code_get(struct vv_code_pool *pool, const struct vv_code_request
 {
     varve_status rc = VARVE_OK;
     uint8_t key[VV_HASH_SIZE];
-    struct vv_code *code = vv_code_find(pool, request->hash, request->trap_missing);
+    struct vv_code *code = vv_code_find(pool, request);
 
     if (code != NULL) {
         rc = check_limits(code, request);
@@ -279,7 +327,7 @@ varve_status vv_code_get(struct vv_code_pool *pool, const struct vv_code_request
     rc = make_code(pool, request, &code);
     if (rc != VARVE_OK)
         return rc;
-    code_key(request->hash, request->trap_missing, key);
+    code_key(request, key);
     (void)pthread_mutex_lock(&pool->mutex);
     const union vv_value *other = vv_table_get(&pool->codes, key);
     if (other != NULL) {

@@ -1,7 +1,7 @@
 /* module.h - code that can be run: read, checked, rewritten, compiled, its imports answered; made once, shared.
  *
- * A pool belongs to a VM. In it code is found by what it was made from: hash of the bytecode and the flags under
- * which its imports are answered. Machine code also waits in files of the user's cache, outside any store; a store
+ * A pool belongs to a VM. In it code is found by what it was made from: hash of the bytecode, the flags under
+ * which its imports are answered, the values of the globals that it imports. Machine code also waits in files of the user's cache, outside any store; a store
  * from somebody else can thus never bring machine code along. Thread safe. */
 #ifndef VV_MODULE_H
 #define VV_MODULE_H
@@ -53,14 +53,16 @@ struct vv_code_request {
     const void *bytes;
     size_t size;
     const varve_limits *limits;
-    bool trap_missing; /* imports that nobody answers trap when called */
+    bool trap_missing;                    /* imports that nobody answers trap when called */
+    const struct vv_import_value *values; /* for the globals that it imports */
+    size_t value_count;
 };
 /* The code for these bytes, made if need be; the limits hold either way. REFUSED, INVALID: it cannot be run; the words say all reasons that fit.
  * The caller ends it with vv_code_drop. */
 varve_status vv_code_get(struct vv_code_pool *pool, const struct vv_code_request *request,
                          struct vv_code **code);
 /* It, if it is here already; else NULL. */
-struct vv_code *vv_code_find(struct vv_code_pool *pool, const uint8_t *hash, bool trap_missing);
+struct vv_code *vv_code_find(struct vv_code_pool *pool, const struct vv_code_request *request);
 void vv_code_drop(struct vv_code *code); /* NULL is fine */
 
 #endif

@@ -140,6 +140,52 @@ static void limits_hold_for_code_that_is_there_already(void **state)
     assert_words(w, "functions");
 }
 
+static void imported_globals_get_their_values_at_deploy(void **state)
+{
+    struct world *w = *state;
+    varve_deploy_options options = VARVE_INIT(varve_deploy_options);
+    varve_global_value globals[4] = {
+        { "env", "base", { .type = VARVE_I32, .of.i32 = 4096 } },
+        { "env", "scale", { .type = VARVE_F64, .of.f64 = 2.5 } },
+        { "env", "count", { .type = VARVE_I64, .of.i64 = INT64_C(1) << 40 } },
+        { "env", "typo", { .type = VARVE_I32 } },
+    };
+    uint64_t result = 0;
+    double scale = 0;
+
+    assert_status(w, world_deploy(w, "none", "globals", NULL), VARVE_REFUSED);
+    assert_words(w, "env.base");
+    options.globals = globals;
+    options.global_count = 4;
+    assert_status(w, world_deploy(w, "typo", "globals", &options), VARVE_MISUSE);
+    assert_words(w, "env.typo");
+    options.global_count = 3;
+    globals[1].value.type = VARVE_F32;
+    assert_status(w, world_deploy(w, "type", "globals", &options), VARVE_REFUSED);
+    assert_words(w, "f64");
+    globals[1].value.type = VARVE_F64;
+    assert_ok(w, world_deploy(w, "a", "globals", &options));
+    globals[0].value.of.i32 = 128; /* the same code with other values is another program */
+    globals[1].value.of.f64 = -1;
+    assert_ok(w, world_deploy(w, "b", "globals", &options));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(world_i32(w, "a", "base", 0), 0x65726568);
+        assert_int_equal(world_i32(w, "b", "base", 0), 0x65726568);
+        assert_ok(w, world_call(w, "a", "scale", &result, ""));
+        memcpy(&scale, &result, sizeof scale);
+        assert_true(scale == 2.5);
+        assert_ok(w, world_call(w, "b", "scale", &result, ""));
+        memcpy(&scale, &result, sizeof scale);
+        assert_true(scale == -1);
+        assert_ok(w, world_call(w, "a", "next", &result, ""));
+        assert_true(result == (UINT64_C(1) << 40) + 1 + (uint64_t)i);
+        world_reopen(w);
+    }
+    uint32_t word = 0;
+    world_peek(w, "b", 4096, &word, sizeof word);
+    assert_int_equal(word, 0);
+}
+
 static void all_imports_that_nobody_answers_are_listed(void **state)
 {
     struct bytes m = { .size = 0 };
@@ -403,6 +449,7 @@ int main(void)
         TEST(unsupported_instructions_are_refused_with_function_and_offset),
         TEST(thousands_of_references_are_state_like_any_other),
         TEST(limits_hold_for_code_that_is_there_already),
+        TEST(imported_globals_get_their_values_at_deploy),
         TEST(all_imports_that_nobody_answers_are_listed),
         TEST(a_missing_import_may_trap_when_called),
         TEST(an_import_answered_with_another_signature_is_refused),
