@@ -638,7 +638,9 @@ static void stem_of(const char *path, char name[128])
 struct deploy {
     const char *file, *id_text, *owner_text, *gas, *missing;
     bool plain;
-    struct cli_list args, env;
+    struct cli_list args, env, global_texts;
+    char global_names[sizeof((struct cli_list){ .count = 0 }).items / sizeof(const char *)][256];
+    varve_global_value globals[sizeof((struct cli_list){ .count = 0 }).items / sizeof(const char *)];
     char name[128];
     varve_module_id id;
     uint8_t owner[32];
@@ -646,6 +648,51 @@ struct deploy {
 };
 
 enum { LIST_MOST = sizeof((struct cli_list){ .count = 0 }).items / sizeof(const char *) };
+
+/* MODULE.NAME=VALUE or MODULE.NAME=TYPE:VALUE; without a type it is an i32. The name begins after the last dot. */
+static bool read_global(char *text, varve_global_value *global)
+{
+    static const struct {
+        const char *name;
+        varve_type type;
+    } types[] = {
+        { "i32:", VARVE_I32 }, { "i64:", VARVE_I64 }, { "f32:", VARVE_F32 }, { "f64:", VARVE_F64 }
+    };
+    char *value = strchr(text, '=');
+    varve_type type = VARVE_I32;
+
+    if (value == NULL)
+        return false;
+    *value++ = '\0';
+    char *name = strrchr(text, '.');
+    if (name == NULL)
+        return false;
+    *name++ = '\0';
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strncmp(value, types[i].name, 4) == 0) {
+            type = types[i].type;
+            value += 4;
+            break;
+        }
+    global->module = text;
+    global->name = name;
+    return cli_parse_value(value, type, &global->value);
+}
+
+static int read_globals(struct cli *cli, struct deploy *deploy)
+{
+    for (size_t i = 0; i < deploy->global_texts.count; i++) {
+        const char *given = deploy->global_texts.items[i];
+        char *text = deploy->global_names[i];
+        const int size = snprintf(text, sizeof deploy->global_names[i], "%s", given);
+        if ((size_t)size >= sizeof deploy->global_names[i] || !read_global(text, &deploy->globals[i]))
+            return cli_usage(
+                cli, "--global %s: not MODULE.NAME=VALUE; a value is 5, i64:5, f32:1.5 or f64:1.5", given);
+    }
+    deploy->options.globals = deploy->globals;
+    deploy->options.global_count = deploy->global_texts.count;
+    return EXIT_DONE;
+}
 
 static int read_deploy(struct cli *cli, struct deploy *deploy, const char *name)
 {
@@ -682,7 +729,7 @@ static int read_deploy(struct cli *cli, struct deploy *deploy, const char *name)
     deploy->options.owner = deploy->owner_text == NULL ? NULL : deploy->owner;
     deploy->options.args = deploy->args.count == 0 ? NULL : deploy->args.items; /* zeroed: NULL ends it */
     deploy->options.env = deploy->env.count == 0 ? NULL : deploy->env.items;
-    return EXIT_DONE;
+    return read_globals(cli, deploy);
 }
 
 static void answer_deploy(struct cli *cli, const struct deploy *deploy, const varve_receipt *receipt)
@@ -712,6 +759,8 @@ int statement_deploy(struct cli *cli, int argc, char **argv)
         { "--owner", 0, "HEX", "32 bytes (default: zeros)", .text = &deploy.owner_text },
         { "--arg", 0, "A", "an argument that the guest sees (repeat)", .list = &deploy.args },
         { "--env", 0, "K=V", "an environment variable that the guest sees (repeat)", .list = &deploy.env },
+        { "--global", 0, "M.N=VALUE", "a number that it imports: 5, i64:5, f64:1.5 (repeat)",
+          .list = &deploy.global_texts },
         { "--gas", 0, "N", "most gas for start and _initialize", .text = &deploy.gas },
         { "--missing", 0, "refuse|trap", "imports that nobody answers (default refuse)",
           .text = &deploy.missing },

@@ -134,5 +134,18 @@ is 'nor a commit' "$before" sh -c 'varve --store s show --json | jq -r .id'
 exits 'with no cache to write' 0 env VARVE_CACHE=/dev/null/x "$VARVE" --store s query g get
 says 'it says so' 'note: VARVE_CACHE' env VARVE_CACHE=/dev/null/x "$VARVE" --store s query g get
 says 'a function that is not there' 'did you mean spin' varve --store s call g spinn
+
+# Numbers that a module imports are given at deploy.
+wat globals '(module
+  (import "GOT.mem" "base" (global $base i32)) (import "env" "scale" (global $scale f64))
+  (func (export "base") (result i32) (global.get $base))
+  (func (export "scale") (result f64) (global.get $scale)))'
+exits 'a global without a value' 1 varve --store s deploy globals.wasm
+says 'it is named' 'GOT.mem.base' varve --store s deploy globals.wasm
+exits 'no value' 2 varve --store s deploy globals.wasm --global GOT.mem.base
+exits 'no number' 2 varve --store s deploy globals.wasm --global GOT.mem.base=x
+exits 'both given' 0 varve --store s deploy globals.wasm --global GOT.mem.base=-7 --global env.scale=f64:0.5
+is 'the first' -7 varve --store s query globals base
+is 'the second' 0.5 varve --store s query globals scale
 is 'fsck' 'no damage' varve --store s fsck
 finish
