@@ -181,6 +181,7 @@ varve_status varve_session_signature(varve_session *session, const varve_module_
     const struct vv_signature *types = &lookup->export->signature;
     if (!types->numbers)
         TRY(vv_fail(VARVE_UNSUPPORTED, "%.80s takes or gives references", function));
+    TRY(vv_guests_lend(guests, guest->code));
     *signature = (varve_signature){ .size = sizeof *signature,
                                     .params = types->params,
                                     .results = types->results,

@@ -301,6 +301,7 @@ varve_status vv_call(struct vv_guests *guests, const varve_module_id *id, const 
 {
     varve_status rc = VARVE_OK;
     union vv_slot slots[VV_CALL_VALUES_MAX];
+    varve_type types[VV_CALL_VALUES_MAX];
     struct named_call call = { .slots = slots };
     struct vv_work work = { .guests = guests,
                             .module = id,
@@ -321,8 +322,11 @@ varve_status vv_call(struct vv_guests *guests, const varve_module_id *id, const 
     TRY(vv_guest_export(call.guest, function, &call.lookup));
     TRY(vv_slots_of(function, &call.lookup->export->signature, args, arg_count, result_count, slots,
                     &call.count));
-    /* An undo may park the guest, but never ends its code, which owns what the lookup names. */
-    const struct vv_signature signature = call.lookup->export->signature;
+    /* An undo may end the guest, and with it code that nobody else holds: what is needed later is copied. */
+    struct vv_signature signature = call.lookup->export->signature;
+    for (size_t i = 0; i < result_count; i++)
+        types[i] = signature.results[i];
+    signature.results = types;
     TRY(vv_work_run(&work, receipt));
     vv_values_of(&signature, slots, results);
 out:

@@ -657,10 +657,28 @@ static void on_end(void *context)
         vv_free((void *)(uintptr_t)guests->inputs[i].name);
         vv_free((void *)(uintptr_t)guests->inputs[i].data);
     }
+    for (size_t i = 0; i < guests->lent_count; i++)
+        vv_code_drop(guests->lent[i]);
+    vv_free(guests->lent);
     vv_free(guests->inputs);
     vv_free(guests->effects);
     vv_free(guests->marks);
     vv_free(guests);
+}
+
+varve_status vv_guests_lend(struct vv_guests *guests, struct vv_code *code)
+{
+    varve_status rc = VARVE_OK;
+
+    for (size_t i = 0; i < guests->lent_count; i++) {
+        if (guests->lent[i] == code)
+            return VARVE_OK;
+    }
+    TRY(vv_resize(&guests->lent, guests->lent_count + 1, sizeof *guests->lent));
+    atomic_fetch_add(&code->holders, 1);
+    guests->lent[guests->lent_count++] = code;
+out:
+    return rc;
 }
 
 static varve_status copy_inputs(struct vv_guests *guests, const varve_input *inputs, size_t count)

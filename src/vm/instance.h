@@ -73,6 +73,8 @@ struct vv_guests {
     void *context;       /* of the session's callbacks */
     varve_input *inputs; /* copies */
     size_t input_count;
+    struct vv_code **lent; /* held until the session ends, for their signatures were given out */
+    size_t lent_count;
     void *stack; /* NULL: no call yet */
     int _Atomic running;
     struct vv_record record;
@@ -92,6 +94,9 @@ varve_status vv_guests_attach(varve_session *session, varve_vm *vm, const varve_
 void vv_guests_interrupt(struct vv_guests *guests);
 /* Call `done` when the fate of what runs now is known. */
 varve_status vv_guests_on_outcome(struct vv_guests *guests, void (*done)(void *, bool), void *context);
+
+/* Keep the code until the session ends: what it owns may be lent to the caller. */
+varve_status vv_guests_lend(struct vv_guests *guests, struct vv_code *code);
 
 /* The live instance of a module, true to the session's state. */
 varve_status vv_guest_get(struct vv_guests *guests, struct vv_working *working, struct varve_guest **guest);

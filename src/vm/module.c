@@ -295,6 +295,27 @@ struct vv_code *vv_code_find(struct vv_code_pool *pool, const struct vv_code_req
     return code;
 }
 
+/* Make room for one more: code that only the pool holds goes, for a server of many modules runs for ever. */
+static void evict(struct vv_code_pool *pool)
+{
+    const void *key = NULL;
+    union vv_value *value = NULL;
+    size_t cursor = 0;
+
+    if (pool->codes.count < VV_CODES_MAX)
+        return;
+    while (vv_table_next(&pool->codes, &cursor, &key, &value)) {
+        struct vv_code *code = value->pointer;
+        if (atomic_load(&code->holders) > 1)
+            continue;
+        uint8_t copy[VV_HASH_SIZE];
+        memcpy(copy, key, sizeof copy);
+        (void)vv_table_remove(&pool->codes, copy, NULL);
+        vv_code_drop(code);
+        return;
+    }
+}
+
 /* Code that was made under other limits must hold under these too. */
 static varve_status check_limits(const struct vv_code *code, const struct vv_code_request *request)
 {
@@ -329,6 +350,7 @@ varve_status vv_code_get(struct vv_code_pool *pool, const struct vv_code_request
         return rc;
     code_key(request, key);
     (void)pthread_mutex_lock(&pool->mutex);
+    evict(pool);
     const union vv_value *other = vv_table_get(&pool->codes, key);
     if (other != NULL) {
         vv_code_drop(code);

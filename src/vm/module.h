@@ -34,13 +34,15 @@ struct vv_code {
     struct vv_outside *answers; /* one per import of the plan */
 };
 
+enum { VV_CODES_MAX = 1024 };
+
 struct vv_code_pool {
     struct vv_engine *engine;
     vv_answer_fn answer;
     void *context;
     struct vv_dir files; /* of machine code; fd -1: none */
     pthread_mutex_t mutex;
-    struct vv_table codes; /* key -> struct vv_code, held */
+    struct vv_table codes; /* key -> struct vv_code, held; beyond VV_CODES_MAX none that nobody else holds */
 };
 
 /* `cache`: a folder, made when absent; NULL: none. A cache that cannot be used is done without. */

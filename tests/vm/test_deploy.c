@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "vm/machine.h"
 
 static int set_up(void **state)
 {
@@ -184,6 +185,37 @@ static void imported_globals_get_their_values_at_deploy(void **state)
     uint32_t word = 0;
     world_peek(w, "b", 4096, &word, sizeof word);
     assert_int_equal(word, 0);
+}
+
+/* A server of many modules: code that nobody uses goes, but not while a signature of it is lent. */
+static void compiled_code_in_memory_is_bounded(void **state)
+{
+    struct world *w = *state;
+    varve_signature signature = VARVE_INIT(varve_signature);
+    varve_vm_options options = VARVE_INIT(varve_vm_options);
+    varve_module_id id;
+
+    world_abort(w);
+    varve_vm_free(w->vm);
+    options.flags = VARVE_VM_NO_CACHE; /* a thousand files are nobody's wish */
+    assert_ok(w, varve_vm_new(&options, &w->vm, &w->error));
+    world_begin(w);
+    assert_ok(w, world_deploy(w, "zoo", "zoo", NULL));
+    assert_int_equal(varve_module_id_of("zoo", &id), VARVE_OK);
+    assert_ok(w, varve_session_signature(w->session, &id, "inc", &signature, &w->error));
+    assert_ok(w, varve_session_remove(w->session, &id, &w->error));
+    for (uint32_t i = 0; i < VV_CODES_MAX + 40; i++) {
+        uint8_t code[] = "\0asm\1\0\0\0\0\5\0....";
+        uint32_t savepoint = 0;
+        memcpy(code + 11, &i, sizeof i);
+        assert_ok(w, varve_session_savepoint(w->session, &savepoint, &w->error));
+        assert_ok(w, world_deploy_bytes(w, "m", code, sizeof code - 1, NULL));
+        assert_ok(w, varve_session_rollback(w->session, savepoint, &w->error));
+        assert_ok(w, varve_session_release(w->session, savepoint, &w->error));
+    }
+    assert_in_range(w->vm->pool.codes.count, VV_CODES_MAX / 2, VV_CODES_MAX);
+    assert_int_equal(signature.param_count, 1);
+    assert_int_equal(signature.params[0], VARVE_I32);
 }
 
 static void all_imports_that_nobody_answers_are_listed(void **state)
@@ -450,6 +482,7 @@ int main(void)
         TEST(thousands_of_references_are_state_like_any_other),
         TEST(limits_hold_for_code_that_is_there_already),
         TEST(imported_globals_get_their_values_at_deploy),
+        TEST(compiled_code_in_memory_is_bounded),
         TEST(all_imports_that_nobody_answers_are_listed),
         TEST(a_missing_import_may_trap_when_called),
         TEST(an_import_answered_with_another_signature_is_refused),
