@@ -624,6 +624,100 @@ static void without_an_open_record_the_phantom_would_join(void **state)
     vv_commit_facts_release(&facts[1]);
 }
 
+/* Put behind the last record a copy of it that says something else, with a header sum to match, and open. */
+static void open_behind(struct fixture *f, uint64_t address, uint8_t *bytes, struct vv_record *record)
+{
+    const char *name = "log.0000000000001000";
+
+    close_place(f);
+    (void)vv_dir_unlink(&f->dir, "head"); /* it would start behind */
+    record->address = address;
+    vv_record_encode(record, bytes);
+    poke(f, name, address - VV_LOG_START, bytes, record->size);
+    open_place(f);
+}
+
+/* (J2) A record joins when its sequence, the sum before it and its epoch all fit; each alone keeps it out, also from an
+ * OPEN record, which brings an epoch of its own. A state that has another root than its commit says is none. */
+static void a_record_joins_only_when_all_of_it_fits(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_commit_facts facts;
+    struct vv_record last, next;
+    uint8_t bytes[16384];
+
+    close_place(f);
+    f->limits = &large;
+    open_place(f);
+    commit_line(f, 2);
+    assert_int_equal(journal->facts(f->place, &f->made[1].id, &facts), VARVE_OK);
+    const uint64_t at = facts.locator;
+    vv_commit_facts_release(&facts);
+    peek(f, "log.0000000000001000", at - VV_LOG_START, bytes, sizeof bytes);
+    assert_int_equal(vv_record_decode(bytes, at, &last), VARVE_OK);
+    assert_in_range(last.size, sizeof(uint64_t), sizeof bytes);
+    for (unsigned wrong = 0; wrong < 5; wrong++) {
+        next = last;
+        next.sequence = last.sequence + 1;
+        memcpy(next.previous, last.sum, sizeof next.previous);
+        next.id[0] ^= 1;
+        next.root[0] ^= 1;
+        next.number++;
+        if (wrong == 0)
+            next.sequence++;
+        if (wrong == 1 || wrong == 3)
+            next.previous[0] ^= 1;
+        if (wrong == 2)
+            next.epoch[0] ^= 1;
+        if (wrong == 3) {
+            next.kind = VV_RECORD_OPEN;
+            next.facts_size = next.directory_size = next.pages_size = 0;
+            next.epoch[0] ^= 1;
+            vv_record_sum("", 0, next.facts_sum);
+            memcpy(next.directory_sum, next.facts_sum, VV_SUM);
+            memcpy(next.pages_sum, next.facts_sum, VV_SUM);
+            memset(next.id, 0, sizeof next.id);
+            memset(next.root, 0, sizeof next.root);
+            next.parent = next.checkpoint = next.number = 0;
+            next.size = vv_record_padded(&next);
+        }
+        open_behind(f, at + last.size, bytes, &next);
+        assert_int_equal(f->damages, 0);
+        assert_int_equal(f->notes, wrong == 4 ? 0 : 1); /* debris, but for the last */
+        assert_int_equal(journal->last_number(f->place), wrong == 4 ? 3 : 2);
+        peek(f, "log.0000000000001000", at - VV_LOG_START, bytes, sizeof bytes);
+    }
+    memcpy(facts.id.bytes, next.id, sizeof facts.id.bytes);
+    const varve_commit_id id = facts.id;
+    struct vv_state view;
+    assert_int_equal(journal->facts(f->place, &id, &facts), VARVE_OK);
+    assert_int_equal(journal->view(f->place, &facts, &view), VARVE_CORRUPT);
+    vv_commit_facts_release(&facts);
+}
+
+/* (J2) Each opening draws an epoch of its own before its first append. */
+static void every_opening_has_an_epoch_of_its_own(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_commit_facts facts;
+    struct vv_record record[2];
+    uint8_t bytes[VV_RECORD_HEADER];
+
+    close_place(f);
+    f->limits = &large;
+    for (size_t i = 0; i < 2; i++) {
+        open_place(f);
+        commit_line(f, 1);
+        assert_int_equal(journal->facts(f->place, &f->made[i].id, &facts), VARVE_OK);
+        peek(f, "log.0000000000001000", facts.locator - VV_LOG_START, bytes, sizeof bytes);
+        assert_int_equal(vv_record_decode(bytes, facts.locator, &record[i]), VARVE_OK);
+        vv_commit_facts_release(&facts);
+        close_place(f);
+    }
+    assert_memory_not_equal(record[0].epoch, record[1].epoch, sizeof record[0].epoch);
+    open_place(f);
+}
+
 /* BUFFERED commits are in the log at once; a killed process loses none of them. */
 static void buffered_commits_survive_a_killed_process(void **state)
 {
@@ -1231,6 +1325,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_phantom_commit_does_not_join_the_chain, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_an_open_record_the_phantom_would_join, set_up, tear_down),
         cmocka_unit_test_setup_teardown(buffered_commits_survive_a_killed_process, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_record_joins_only_when_all_of_it_fits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(every_opening_has_an_epoch_of_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(buffered_commits_become_durable_when_asked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_damaged_byte_is_told_and_the_rest_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(commits_behind_a_broken_header_open, set_up, tear_down),
