@@ -34,7 +34,8 @@ varve_status vv_saved_read(struct vv_log *log, uint64_t address, struct vv_bytes
     const size_t before = bytes->size;
 
     TRY(vv_log_read_some(log, address, head, sizeof head, &got));
-    if (got < VV_SAVED_HEADER || vv_get_u32(head) > vv_log_left(log, address) - VV_SAVED_HEADER)
+    if (got < VV_SAVED_HEADER || vv_get_u32(head) == 0 ||
+        vv_get_u32(head) > vv_log_left(log, address) - VV_SAVED_HEADER)
         TRY(saved_is_bad(log, address));
     const size_t size = vv_get_u32(head);
     uint8_t *room = vv_bytes_extend(bytes, size);
