@@ -1,6 +1,8 @@
 /* record.c - see record.h. Every offset below is in docs/format.md, "Records". */
 #include "store/record.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 
 /* Header: where each field lies. */
@@ -35,6 +37,19 @@ _Static_assert(AT_SUM + VV_SUM == VV_RECORD_HEADER, "the header ends with its su
 
 static const uint8_t magic[4] = { 'v', 'R', 'e', 'c' };
 enum { RECORD_VERSION = 1 };
+
+struct vv_piece vv_piece_of(const struct vv_bytes *bytes)
+{
+    return (struct vv_piece){ .data = bytes->size == 0 ? (const uint8_t *)"" : bytes->data,
+                              .size = bytes->size };
+}
+
+struct vv_piece vv_piece_of_text(const char *text)
+{
+    const char *shown = text == NULL ? "" : text;
+
+    return (struct vv_piece){ .data = (const uint8_t *)shown, .size = strlen(shown) };
+}
 
 void vv_record_sum(const void *bytes, size_t size, uint8_t sum[VV_SUM])
 {

@@ -77,6 +77,9 @@ struct vv_piece {
     const uint8_t *data;
     size_t size;
 };
+struct vv_piece vv_piece_of(const struct vv_bytes *bytes); /* never a NULL, not even for none */
+struct vv_piece vv_piece_of_text(const char *text);        /* NULL: none */
+
 struct vv_record_move {
     struct vv_piece name, what;
     uint8_t from[32], to[32]; /* zeros: none */

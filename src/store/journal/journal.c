@@ -9,7 +9,7 @@
  *   (J6) Code is synced before the record that names it.                              [codepool.c]
  *   (J7) `head` is never needed.                                                      [open_index]
  * Moves:  OPEN      read head, index of its checkpoint, scan what follows             [vv_journal_open]
- *         COMMIT    diff, compress; then place, write, sync, reveal                   [publish.c]
+ *         COMMIT    diff, compress; then place, write, sync, reveal        [prepare.c, publish.c]
  *         READ      index -> record; record -> state (view.c); leaf -> page (pages.c) */
 #include "store/journal/journal.h"
 

@@ -1,4 +1,4 @@
-/* place.h - an open journal: what journal.c (opening, reading) and publish.c (changing) share. */
+/* place.h - an open journal: what journal.c (opening, reading), prepare.c and publish.c (changing) share. */
 #ifndef VV_PLACE_H
 #define VV_PLACE_H
 
@@ -40,14 +40,16 @@ void vv_place_find(struct vv_place *place, varve_severity severity, const char *
                    const char *text);
 varve_status vv_place_facts(struct vv_place *place, uint64_t address, struct vv_commit_facts *facts);
 
+/* prepare.c */
+varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending);
+void vv_place_discard(struct vv_place *place, struct vv_pending *pending);
+
 /* publish.c */
 varve_status vv_place_announce(struct vv_place *place); /* `writer` is held */
 varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
                                 int64_t time_ns);
-varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending);
 varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
                               const struct vv_ref_move *move, varve_durability durability);
-void vv_place_discard(struct vv_place *place, struct vv_pending *pending);
 varve_status vv_place_persist(struct vv_place *place);
 
 #endif

@@ -1,0 +1,29 @@
+/* prepare.h - a commit between prepare and publish: what its record will hold. */
+#ifndef VV_PREPARE_H
+#define VV_PREPARE_H
+
+#include "store/journal/place.h"
+
+/* A page whose bytes the record holds: the n-th lies in slot n % 64 of frame n / 64. */
+struct vv_new_page {
+    size_t module; /* in the change */
+    const struct vv_page_change *change;
+    unsigned depth;            /* 0: whole */
+    size_t runs_at, runs_size; /* in `runs`, unless whole */
+};
+struct vv_pending {
+    struct vv_record record;
+    struct vv_bytes directory, pages;
+    struct vv_bytes runs; /* of all fresh pages that are not whole */
+    struct vv_new_page *fresh;
+    size_t fresh_count, fresh_capacity;
+    uint64_t *frames; /* offset of each in `pages` */
+    size_t frame_count;
+};
+
+/* Say in the new state's trees where its pages lie now. The commit is made, so nothing can fail here: without memory
+ * for it those trees are good for nothing more. */
+bool vv_pending_locate(const struct vv_change *change, const struct vv_pending *pending,
+                       const struct vv_record *record);
+
+#endif
