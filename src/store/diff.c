@@ -16,6 +16,7 @@ enum { HEADS = 4 };
 
 struct varve_diff {
     varve_store *store;
+    varve_commit *old_commit, *new_commit; /* held: the states are theirs; old NULL: nothing */
     struct vv_state from, to;
     varve_module_id *modules;
     size_t module_count, module_capacity, module;
@@ -39,6 +40,8 @@ void vv_diff_close(varve_diff *diff)
     vv_state_release(&diff->to);
     vv_free(diff->modules);
     vv_free(diff->pages);
+    vv_commit_close(diff->old_commit);
+    vv_commit_close(diff->new_commit);
     vv_store_close(diff->store);
     vv_free(diff);
 }
@@ -92,6 +95,11 @@ varve_status vv_diff_open(varve_store *store, varve_commit *from, varve_commit *
     TRY(vv_alloc(&diff, 1, sizeof *diff));
     diff->store = store;
     vv_store_hold(store);
+    diff->old_commit = from;
+    diff->new_commit = to;
+    if (from != NULL)
+        vv_commit_hold(from);
+    vv_commit_hold(to);
     TRY(from == NULL ? vv_state_init(&diff->from, NULL, NULL) : vv_commit_state(from, &diff->from));
     TRY(vv_commit_state(to, &diff->to));
     TRY(vv_trie_diff(&diff->from.trie, &diff->to.trie, collect_module, diff));

@@ -14,6 +14,7 @@
 
 struct varve_log {
     varve_store *store;
+    uint64_t hold; /* the layout's, from before anything was looked up */
     struct vv_commit_facts facts;
     varve_commit_info info;
     varve_commit_id next;
@@ -32,6 +33,7 @@ void vv_history_close(varve_log *log)
         return;
     vv_commit_facts_release(&log->facts);
     vv_commit_facts_release(&log->until);
+    log->store->layout->drop(log->store->place, log->hold);
     vv_store_close(log->store);
     vv_free(log);
 }
@@ -71,6 +73,7 @@ varve_status vv_history_open(varve_store *store, const varve_log_options *option
     TRY(vv_alloc(&log, 1, sizeof *log));
     log->store = store;
     vv_store_hold(store);
+    log->hold = store->layout->hold(store->place);
     log->moves = options->moves;
     if (options->moves) {
         TRY(vv_revision_ref(store, options->from, log->ref));

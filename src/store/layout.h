@@ -43,11 +43,13 @@ struct vv_module_change {
 /* Everything that one commit changes. Lent to prepare; must live until publish or discard. */
 struct vv_change {
     const struct vv_commit_facts *base; /* NULL: from the empty state */
+    uint64_t hold; /* under which the base's state was opened; UINT64_MAX: nothing in `after` was stored before */
     struct vv_commit_facts
         facts; /* id, parent, root, time, message, branch, engine, seed, counts of modules and pages */
     struct vv_state *after; /* the new state; publish sets its locators, unless `unlocated` */
     bool unlocated;         /* set by publish: the commit is made, but `after` lacks locators (the store held it
-                             * already, or memory ran out): its state is to be had from `view` */
+                             * already, memory ran out, or something was retired since `hold`): its state is to be
+                             * had from `view` */
     struct vv_module_change *modules; /* by id */
     size_t module_count;
     const struct vv_meta_pair *const *meta_set; /* what was set */
@@ -115,6 +117,11 @@ struct vv_layout {
     varve_status (*open)(const struct vv_dir *dir, const struct vv_layout_options *options,
                          struct vv_place **place);
     void (*close)(struct vv_place *place);
+
+    /* What is there stays readable until the hold is dropped. Taken before a commit is looked up whose facts, state
+     * or pages are to be read later. */
+    uint64_t (*hold)(struct vv_place *place);
+    void (*drop)(struct vv_place *place, uint64_t token);
 
     /* Commits. A prefix has `digits` hex digits in `key` (the rest zero). Up to two matches are told, so that
      * ambiguity shows; 0: none. */

@@ -313,6 +313,7 @@ void vv_checkpoint_encode(const struct vv_checkpoint *checkpoint, uint8_t out[VV
     vv_put_u64(out, checkpoint->number_pages);
     vv_put_u64(out + 8, checkpoint->commits);
     vv_put_u64(out + 16, checkpoint->stored);
+    vv_put_u64(out + 24, checkpoint->generation);
 }
 
 static void take_top(struct vv_reader *reader, struct vv_saved_top *top)
@@ -333,6 +334,7 @@ varve_status vv_checkpoint_decode(const struct vv_record *record, const void *by
     checkpoint->number_pages = vv_reader_u64(&reader);
     checkpoint->commits = vv_reader_u64(&reader);
     checkpoint->stored = vv_reader_u64(&reader);
+    checkpoint->generation = vv_reader_u64(&reader);
     return vv_reader_done(&reader, "the facts of a checkpoint");
 }
 

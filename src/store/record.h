@@ -111,12 +111,13 @@ struct vv_saved_top {
     uint64_t address;
     uint8_t hash[VV_HASH_SIZE];
 };
-enum { VV_CHECKPOINT_FACTS = 4 * 40 + 3 * 8 };
+enum { VV_CHECKPOINT_FACTS = 4 * 40 + 4 * 8 };
 struct vv_checkpoint {
     struct vv_saved_top state, ids, roots, numbers;
     uint64_t number_pages; /* page count of `numbers` */
     uint64_t commits;      /* in the index */
     uint64_t stored;       /* bytes of all records up to and with this one */
+    uint64_t generation;   /* how often something was retired, with what this one retires */
 };
 void vv_checkpoint_encode(const struct vv_checkpoint *checkpoint, uint8_t out[VV_CHECKPOINT_FACTS]);
 varve_status vv_checkpoint_decode(const struct vv_record *record, const void *bytes,

@@ -467,7 +467,7 @@ static varve_status publish(varve_session *session, const varve_commit_options *
 
     TRY(store_code(session, &attempt->sealed));
     TRY(vv_commit_facts_copy(&facts, &attempt->change.facts));
-    TRY(vv_commit_new(session->store, &facts, &attempt->commit));
+    TRY(vv_commit_new(session->store, &facts, store->layout->hold(store->place), &attempt->commit));
     TRY(store->layout->prepare(store->place, &attempt->change, &pending));
     TRY(store->layout->publish(store->place, &attempt->change, pending, move, durability_of(store, options)));
 
@@ -652,6 +652,7 @@ varve_status vv_session_commit(varve_session *session, const varve_commit_option
     TRY(plan_move(session, options, &attempt));
     TRY(compare_meta(&session->origin, &attempt.sealed.state, &attempt));
     attempt.change.base = session->base == NULL ? NULL : &session->base->facts;
+    attempt.change.hold = session->base == NULL ? UINT64_MAX : session->base->hold;
     attempt.change.after = &attempt.sealed.state;
     attempt.change.modules = attempt.sealed.modules;
     attempt.change.module_count = attempt.sealed.count;

@@ -535,19 +535,22 @@ void vv_commit_tell(const struct vv_commit_facts *facts, varve_commit_info *info
     };
 }
 
-varve_status vv_commit_new(varve_store *store, struct vv_commit_facts *facts, varve_commit **commit)
+varve_status vv_commit_new(varve_store *store, struct vv_commit_facts *facts, uint64_t hold,
+                           varve_commit **commit)
 {
     varve_commit *made = NULL;
     const varve_status rc = vv_alloc(&made, 1, sizeof *made);
 
     if (rc != VARVE_OK) {
         vv_commit_facts_release(facts);
+        store->layout->drop(store->place, hold);
         return rc;
     }
     VV_ASSERT(pthread_mutex_init(&made->mutex, NULL) == 0);
     made->store = store;
     made->holders = 1;
     made->facts = *facts;
+    made->hold = hold;
     *facts = (struct vv_commit_facts){ .locator = 0 };
     vv_commit_tell(&made->facts, &made->info);
     vv_store_hold(store);
@@ -558,9 +561,13 @@ varve_status vv_commit_new(varve_store *store, struct vv_commit_facts *facts, va
 varve_status vv_commit_open_id(varve_store *store, const varve_commit_id *id, varve_commit **commit)
 {
     struct vv_commit_facts facts = { .locator = 0 };
+    const uint64_t hold = store->layout->hold(store->place);
     const varve_status rc = store->layout->facts(store->place, id, &facts);
 
-    return rc == VARVE_OK ? vv_commit_new(store, &facts, commit) : rc;
+    if (rc == VARVE_OK)
+        return vv_commit_new(store, &facts, hold, commit);
+    store->layout->drop(store->place, hold);
+    return rc;
 }
 
 varve_status vv_commit_state(varve_commit *commit, struct vv_state *state)
@@ -590,6 +597,7 @@ void vv_commit_close(varve_commit *commit)
     if (commit->viewed)
         vv_state_release(&commit->state);
     vv_commit_facts_release(&commit->facts);
+    commit->store->layout->drop(commit->store->place, commit->hold);
     (void)pthread_mutex_destroy(&commit->mutex);
     vv_store_close(commit->store);
     vv_free(commit);

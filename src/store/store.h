@@ -54,6 +54,7 @@ varve_status vv_store_tracker(varve_store *store, struct vv_tracker **tracker);
 struct varve_commit {
     varve_store *store;
     struct vv_commit_facts facts;
+    uint64_t hold; /* the layout's: taken before the commit was looked up */
     varve_commit_info info; /* points into facts */
     pthread_mutex_t mutex;  /* guards `viewed` and `state` */
     bool viewed;
@@ -61,8 +62,9 @@ struct varve_commit {
     unsigned _Atomic holders;
 };
 varve_status vv_commit_open_id(varve_store *store, const varve_commit_id *id, varve_commit **commit);
-/* Takes what `facts` holds; on failure too. */
-varve_status vv_commit_new(varve_store *store, struct vv_commit_facts *facts, varve_commit **commit);
+/* Takes what `facts` holds, and the layout's hold under which they were had; on failure too. */
+varve_status vv_commit_new(varve_store *store, struct vv_commit_facts *facts, uint64_t hold,
+                           varve_commit **commit);
 /* A copy of the commit's state, for the caller to change and release. */
 varve_status vv_commit_state(varve_commit *commit, struct vv_state *state);
 void vv_commit_hold(varve_commit *commit);

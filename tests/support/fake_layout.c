@@ -32,7 +32,8 @@ struct vv_place {
     uint8_t **pages;    /* locator: index + 1 */
     struct move *moves; /* of all refs; locator: index + 1 */
     struct code *codes;
-    size_t commit_count, page_count, move_count, code_count, reads;
+    size_t commit_count, page_count, move_count, code_count, reads, holds, views;
+    uint64_t generation;
     varve_status fail;
 };
 struct vv_pending {
@@ -93,6 +94,33 @@ size_t fake_place_reads(struct vv_place *place)
 
     place->reads = 0;
     return reads;
+}
+
+size_t fake_place_holds(const struct vv_place *place)
+{
+    return place->holds;
+}
+
+size_t fake_place_views(const struct vv_place *place)
+{
+    return place->views;
+}
+
+void fake_place_retire(struct vv_place *place)
+{
+    place->generation++;
+}
+
+static uint64_t hold(struct vv_place *place)
+{
+    place->holds++;
+    return place->generation;
+}
+
+static void drop(struct vv_place *place, uint64_t token)
+{
+    VV_ASSERT(place->holds > 0 && token <= place->generation);
+    place->holds--;
 }
 
 static void place_close(struct vv_place *place)
@@ -171,6 +199,8 @@ static uint64_t last_number(struct vv_place *place)
 
 static varve_status view(struct vv_place *place, const struct vv_commit_facts *facts, struct vv_state *state)
 {
+    VV_ASSERT(place->holds > 0);
+    place->views++;
     return vv_state_copy(state, &place->commits[facts->locator - 1]->state);
 }
 
@@ -459,6 +489,7 @@ static varve_status publish(struct vv_place *place, struct vv_change *change, st
         TRY(vv_state_copy(&commit->state, change->after));
         place->commits[place->commit_count++] = commit;
         pending->commit = NULL;
+        change->unlocated = change->hold < place->generation;
     }
     if (move != NULL)
         put_move(place, move, change->facts.time_ns);
@@ -493,6 +524,8 @@ const struct vv_layout fake_layout = {
     .name = "fake",
     .can = VV_CAN_SESSIONS | VV_CAN_BRANCH,
     .close = place_close,
+    .hold = hold,
+    .drop = drop,
     .find_id = find_id,
     .find_root = find_root,
     .find_number = find_number,

@@ -19,5 +19,9 @@ void fake_place_fail(struct vv_place *place, varve_status rc);
 size_t fake_place_commits(const struct vv_place *place);
 size_t fake_place_pages(const struct vv_place *place);
 size_t fake_place_reads(struct vv_place *place);
+/* Holds now; views so far; and something is retired. */
+size_t fake_place_holds(const struct vv_place *place);
+size_t fake_place_views(const struct vv_place *place);
+void fake_place_retire(struct vv_place *place);
 
 #endif

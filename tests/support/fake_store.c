@@ -32,6 +32,7 @@ int fake_store_tear_down(void **state)
     struct fake_store *f = *state;
 
     vv_store_close(f->store);
+    VV_ASSERT(fake_place_holds(f->place) == 0);
     fake_place_free(f->place);
     free(f);
     return 0;

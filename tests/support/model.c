@@ -204,6 +204,7 @@ varve_status model_commit(const struct vv_layout *layout, struct vv_place *place
     struct draft *draft = calloc(1, sizeof *draft); /* not vv_alloc: the test's own memory does not run out */
     struct vv_pending *pending = NULL;
     struct vv_commit_facts *made = &draft->change.facts;
+    const uint64_t hold = layout->hold(place);
 
     base = base == NULL ? &nothing : base;
     if (parent != NULL)
@@ -229,6 +230,7 @@ varve_status model_commit(const struct vv_layout *layout, struct vv_place *place
     TRY(vv_strdup(&made->engine, "model 1"));
     vv_commit_id_hash(parent == NULL ? NULL : parent->id.bytes, made->root.bytes, made->time_ns, message,
                       strlen(message), made->id.bytes);
+    draft->change.hold = hold;
     TRY(layout->prepare(place, &draft->change, &pending));
     for (unsigned i = 0; i < MODEL_MODULES; i++) {
         if (draft->changes[i].after != NULL)
@@ -248,6 +250,7 @@ out:
     if (draft->after.fresh != NULL)
         vv_state_release(&draft->after);
     free(draft);
+    layout->drop(place, hold);
     return rc;
 }
 
@@ -349,6 +352,7 @@ varve_status model_compare(const struct vv_layout *layout, struct vv_place *plac
     struct vv_commit_facts facts = { .locator = 0 };
     struct vv_state state = { .fresh = NULL };
     uint8_t hash[VV_HASH_SIZE];
+    const uint64_t hold = layout->hold(place);
 
     TRY(layout->facts(place, id, &facts));
     const bool rooted = vv_hash_is_zero(facts.parent.bytes);
@@ -362,5 +366,6 @@ out:
     vv_commit_facts_release(&facts);
     if (state.fresh != NULL)
         vv_state_release(&state);
+    layout->drop(place, hold);
     return rc;
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/double.h"
@@ -17,6 +18,7 @@
 #include "store/codepool.h"
 #include "store/journal/head.h"
 #include "store/journal/journal.h"
+#include "store/journal/place.h"
 
 static const struct vv_layout *const journal = &vv_layout_journal;
 
@@ -308,6 +310,44 @@ static void commit_line(struct fixture *f, size_t count)
         next.meta = (uint32_t)f->count + 1;
         assert_int_equal(commit(f, f->count == 0 ? SIZE_MAX : f->count - 1, &next, "main"), VARVE_OK);
     }
+}
+
+/* Space goes when nobody is left who looked before it was retired; and a generation outlives the process. */
+static void what_was_retired_stays_for_those_who_looked_before(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_place *place = f->place;
+
+    commit_line(f, 2);
+    const uint64_t first = journal->hold(place);
+    const uint64_t again = journal->hold(place);
+    assert_int_equal(first, 0);
+    assert_int_equal(vv_place_oldest_hold(place), 0);
+    for (uint64_t generation = 1; generation <= 5; generation++) {
+        assert_int_equal(vv_place_may_retire(place), VARVE_OK);
+        vv_place_retire(place, VV_LOG_START);
+        assert_int_equal(vv_place_generation(place), generation);
+        assert_false(vv_place_droppable(place, generation));
+    }
+    const uint64_t later = journal->hold(place);
+    assert_int_equal(later, 5);
+    journal->drop(place, first);
+    assert_false(vv_place_droppable(place, 1));
+    journal->drop(place, again);
+    assert_int_equal(vv_place_oldest_hold(place), 5);
+    assert_true(vv_place_droppable(place, 5));
+    assert_int_equal(vv_place_may_retire(place), VARVE_OK);
+    vv_place_retire(place, VV_LOG_START);
+    assert_true(vv_place_droppable(place, 5));
+    assert_false(vv_place_droppable(place, 6));
+    journal->drop(place, later);
+    assert_true(vv_place_droppable(place, 6));
+    assert_reads(f, 0); /* the caches are empty, the log is what it was */
+    commit_line(f, 20); /* a checkpoint says it too */
+    close_place(f);
+    assert_int_equal(unlinkat(f->dir.fd, "head", 0), 0);
+    open_place(f);
+    assert_int_equal(vv_place_generation(f->place), 6);
 }
 
 static void a_ref_moves_only_from_where_it_stands(void **state)
@@ -1316,6 +1356,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_was_committed_is_read_from_any_commit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(shipped_sizes_work_as_small_ones, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_retired_stays_for_those_who_looked_before, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_ref_moves_only_from_where_it_stands, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_ref_tells_its_moves_after_it_was_deleted_too, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_commit_that_is_there_already_is_that_commit, set_up, tear_down),

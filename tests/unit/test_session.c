@@ -63,10 +63,12 @@ static int tear_down(void **state)
     struct fixture *f = *state;
 
     vv_store_close(f->store);
-    if (f->fake)
+    if (f->fake) {
+        assert_int_equal(fake_place_holds(f->place), 0);
         fake_place_free(f->place);
-    else
+    } else {
         scratch_remove(f->path);
+    }
     free(f);
     return 0;
 }
@@ -631,6 +633,35 @@ static void a_session_on_an_older_commit_cannot_move_the_branch_back(void **stat
 }
 
 /* The branch leaves its history behind, if it still stands where it stood; its own log shows the way back. */
+/* What a session has of the store from before something was retired is good for one commit more: then its state is
+ * looked up again, under a hold of now. */
+static void a_chained_session_holds_what_was_retired_for_one_commit(void **state)
+{
+    struct fixture *f = *state;
+    varve_session *session = begin(f, NULL);
+    varve_commit *old = NULL;
+
+    fill(session, 0, 3, 1);
+    assert_int_equal(commit(session, VARVE_COMMIT_CHAIN, NULL, &old), VARVE_OK);
+    poke(session, 0, 2);
+    assert_int_equal(commit(session, VARVE_COMMIT_CHAIN, NULL, NULL), VARVE_OK);
+    assert_int_equal(fake_place_views(f->place), 0); /* its state was at hand */
+    fake_place_retire(f->place);
+    assert_int_equal(vv_session_base(session)->hold, 0);
+    poke(session, 0, 3);
+    assert_int_equal(commit(session, VARVE_COMMIT_CHAIN, NULL, NULL), VARVE_OK);
+    assert_int_equal(fake_place_views(f->place), 1);
+    assert_int_equal(vv_session_base(session)->hold, 1);
+    poke(session, 0, 4);
+    assert_int_equal(commit(session, VARVE_COMMIT_CHAIN, NULL, NULL), VARVE_OK);
+    assert_int_equal(fake_place_views(f->place), 1);
+    assert_int_equal(peek(session, 0), 4);
+    assert_int_equal(old->hold, 0); /* whoever has it may read it */
+    assert_int_equal(fake_place_holds(f->place), 2);
+    vv_commit_close(old);
+    vv_session_abort(session);
+}
+
 static void a_session_from_the_genesis_starts_history_anew(void **state)
 {
     struct fixture *f = *state;
@@ -999,6 +1030,7 @@ int main(void)
         ON_FAKE(a_commit_is_conflicted_when_the_branch_moved_and_the_session_is_whole),
         ON_FAKE(what_changed_nothing_makes_no_commit),
         ON_FAKE(a_commit_that_exists_is_that_commit),
+        ON_FAKE(a_chained_session_holds_what_was_retired_for_one_commit),
         ON_FAKE(a_session_from_the_genesis_starts_history_anew),
         ON_FAKE(what_is_put_back_as_it_was_is_no_change),
         ON_FAKE(an_image_that_is_opened_after_enter_is_rolled_back),

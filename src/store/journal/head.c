@@ -12,9 +12,10 @@ void vv_head_encode(const struct vv_head *head, uint8_t out[VV_HEAD_USED])
     memset(out, 0, VV_HEAD_USED);
     memcpy(out, magic, sizeof magic);
     vv_put_u16(out + 4, HEAD_VERSION);
-    vv_put_u64(out + 8, head->generation);
+    vv_put_u64(out + 8, head->number);
     vv_put_u64(out + 16, head->checkpoint);
     vv_put_u64(out + 24, head->acknowledged);
+    vv_put_u64(out + 32, head->generation);
     vv_record_sum(out, HEAD_SUM_AT, out + HEAD_SUM_AT);
 }
 
@@ -22,17 +23,18 @@ bool vv_head_decode(const uint8_t *bytes, size_t size, struct vv_head *head)
 {
     uint8_t sum[VV_SUM];
 
-    *head = (struct vv_head){ .generation = 0 };
+    *head = (struct vv_head){ .number = 0 };
     if (size < VV_HEAD_USED || memcmp(bytes, magic, sizeof magic) != 0 ||
         vv_get_u16(bytes + 4) != HEAD_VERSION)
         return false;
     vv_record_sum(bytes, HEAD_SUM_AT, sum);
     if (memcmp(sum, bytes + HEAD_SUM_AT, VV_SUM) != 0)
         return false;
-    head->generation = vv_get_u64(bytes + 8);
+    head->number = vv_get_u64(bytes + 8);
     head->checkpoint = vv_get_u64(bytes + 16);
     head->acknowledged = vv_get_u64(bytes + 24);
-    return head->generation != 0;
+    head->generation = vv_get_u64(bytes + 32);
+    return head->number != 0;
 }
 
 varve_status vv_head_read(const struct vv_dir *dir, struct vv_head heads[2])
@@ -42,7 +44,7 @@ varve_status vv_head_read(const struct vv_dir *dir, struct vv_head heads[2])
     uint8_t bytes[VV_HEAD_USED];
     size_t got = 0;
 
-    heads[0] = heads[1] = (struct vv_head){ .generation = 0 };
+    heads[0] = heads[1] = (struct vv_head){ .number = 0 };
     rc = vv_file_open(dir, "head", VV_OPEN_READ, &file);
     if (rc == VARVE_NOT_FOUND)
         return VARVE_OK;
@@ -51,7 +53,7 @@ varve_status vv_head_read(const struct vv_dir *dir, struct vv_head heads[2])
         TRY(vv_file_read_some(&file, bytes, sizeof bytes, (uint64_t)slot * VV_HEAD_SLOT, &got));
         (void)vv_head_decode(bytes, got, &heads[slot]);
     }
-    if (heads[1].generation > heads[0].generation) {
+    if (heads[1].number > heads[0].number) {
         const struct vv_head newer = heads[1];
         heads[1] = heads[0];
         heads[0] = newer;
@@ -68,9 +70,9 @@ varve_status vv_head_write(const struct vv_dir *dir, struct vv_head *head)
     uint8_t slot[VV_HEAD_SLOT] = { 0 };
 
     TRY(vv_file_open(dir, "head", VV_OPEN_WRITE | VV_OPEN_CREATE, &file));
-    head->generation++;
+    head->number++;
     vv_head_encode(head, slot);
-    TRY(vv_file_write(&file, slot, sizeof slot, head->generation % 2 * VV_HEAD_SLOT));
+    TRY(vv_file_write(&file, slot, sizeof slot, head->number % 2 * VV_HEAD_SLOT));
 out:
     vv_file_close(&file);
     return rc;

@@ -8,17 +8,18 @@
 
 #include "base/vfs.h"
 
-enum { VV_HEAD_SLOT = 4096, VV_HEAD_USED = 48 };
+enum { VV_HEAD_SLOT = 4096, VV_HEAD_USED = 56 };
 
 struct vv_head {
-    uint64_t generation;   /* rises with every write; 0: none */
+    uint64_t number;       /* rises with every write; 0: none */
     uint64_t checkpoint;   /* the last one; 0: none */
     uint64_t acknowledged; /* the log was whole up to here */
+    uint64_t generation;   /* how often something was retired (generation.c) */
 };
 
-/* Both slots, the newer one first; what is unreadable or not there has generation 0. */
+/* Both slots, the newer one first; what is unreadable or not there has number 0. */
 varve_status vv_head_read(const struct vv_dir *dir, struct vv_head heads[2]);
-/* Write the next generation into the slot that is not the newest's. */
+/* Write the next number into the slot that is not the newest's. */
 varve_status vv_head_write(const struct vv_dir *dir, struct vv_head *head);
 void vv_head_encode(const struct vv_head *head, uint8_t out[VV_HEAD_USED]);
 bool vv_head_decode(const uint8_t *bytes, size_t size, struct vv_head *head);

@@ -92,6 +92,7 @@ static varve_status take_record(void *context, const struct vv_record *record, c
         vv_views_made(&place->views, record->parent, record->address);
         place->head.checkpoint = record->address;
         place->stored = checkpoint.stored;
+        vv_generations_raise(&place->generations, checkpoint.generation);
     } else if (record->kind != VV_RECORD_OPEN) {
         TRY(vv_record_facts_decode(record, bytes, &facts));
         TRY(vv_index_reserve(&place->index, facts.move_count));
@@ -156,6 +157,7 @@ static varve_status start_at(struct vv_place *place, uint64_t address)
     vv_views_made(&place->views, record.parent, record.address);
     vv_chain_advance(&place->chain, &record);
     place->stored = checkpoint.stored;
+    vv_generations_raise(&place->generations, checkpoint.generation);
 out:
     vv_free(facts);
     vv_free(directory);
@@ -173,13 +175,15 @@ static varve_status open_index(struct vv_place *place)
     rc = vv_head_read(&place->dir, heads);
     if (rc == VARVE_CORRUPT) { /* no regular file: a hint that says nothing */
         vv_place_find(place, VARVE_WARNING, "head", NULL, "it is no regular file; the whole log is read");
-        heads[0] = heads[1] = (struct vv_head){ .generation = 0 };
+        heads[0] = heads[1] = (struct vv_head){ .number = 0 };
         rc = VARVE_OK;
     }
     TRY(rc);
     place->head = heads[0];
     place->acknowledged =
         heads[0].acknowledged > heads[1].acknowledged ? heads[0].acknowledged : heads[1].acknowledged;
+    for (size_t i = 0; i < 2; i++)
+        vv_generations_raise(&place->generations, heads[i].generation);
     for (size_t i = 0; i < 2 && !started; i++) {
         if (heads[i].checkpoint == 0)
             continue;
@@ -214,6 +218,7 @@ void vv_journal_close(struct vv_place *place)
         return;
     if (place->announced && !place->poisoned && vv_place_persist(place) == VARVE_OK) {
         place->head.acknowledged = place->chain.end;
+        place->head.generation = vv_place_generation(place);
         (void)vv_head_write(&place->dir, &place->head); /* a hint: without it the next opening reads more */
     }
     if (place->parts) {
@@ -223,6 +228,7 @@ void vv_journal_close(struct vv_place *place)
         vv_log_close(&place->log);
     }
     vv_bytes_release(&place->group);
+    vv_generations_release(&place->generations);
     pthread_mutex_destroy(&place->mutex);
     pthread_mutex_destroy(&place->writer);
     vv_free(place);
@@ -241,6 +247,7 @@ varve_status vv_journal_open(const struct vv_dir *dir, const struct vv_layout_op
     made->limits = *limits;
     pthread_mutex_init(&made->mutex, NULL);
     pthread_mutex_init(&made->writer, NULL);
+    TRY(vv_generations_init(&made->generations));
     TRY(vv_log_open(&made->log, &made->dir, options->read_only, &limits->log));
     made->parts = true;
     rc = vv_views_init(&made->views, &made->log, limits->views);
@@ -611,6 +618,8 @@ const struct vv_layout vv_layout_journal = {
     .create = journal_create,
     .open = journal_open,
     .close = vv_journal_close,
+    .hold = vv_place_hold,
+    .drop = vv_place_drop,
     .find_id = journal_find_id,
     .find_root = journal_find_root,
     .find_number = journal_find_number,

@@ -47,6 +47,15 @@ void vv_pages_release(struct vv_pages *pages)
     *pages = (struct vv_pages){ .log = NULL };
 }
 
+void vv_pages_flush(struct vv_pages *pages)
+{
+    pthread_mutex_lock(&pages->mutex);
+    for (size_t i = 0; i < pages->count; i++)
+        drop(pages->entries[i]);
+    pages->count = 0;
+    pthread_mutex_unlock(&pages->mutex);
+}
+
 static struct vv_pages_entry *find(struct vv_pages *pages, uint64_t address)
 {
     struct vv_pages_entry *found = NULL;

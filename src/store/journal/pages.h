@@ -26,6 +26,7 @@ struct vv_pages {
 
 varve_status vv_pages_init(struct vv_pages *pages, struct vv_log *log, size_t capacity);
 void vv_pages_release(struct vv_pages *pages);
+void vv_pages_flush(struct vv_pages *pages); /* keep no frame open */
 
 /* The page's bytes, checked against its hash: VARVE_CORRUPT names the file. */
 varve_status vv_pages_read(struct vv_pages *pages, const struct vv_leaf *leaf, uint8_t page[VV_PAGE_SIZE]);

@@ -9,6 +9,16 @@
 #include "store/journal/view.h"
 #include "store/layout.h"
 
+/* Those that are held, and the current one, which is the last (generation.c). */
+struct vv_generation {
+    uint64_t number;
+    size_t holds;
+};
+struct vv_generations {
+    struct vv_generation *list;
+    size_t count, capacity;
+};
+
 struct vv_place {
     struct vv_dir dir; /* the caller's, lent */
     struct vv_layout_options options;
@@ -20,6 +30,7 @@ struct vv_place {
 
     pthread_mutex_t mutex; /* guards the index and what stat tells; never held across a sync */
     struct vv_index index;
+    struct vv_generations generations;
     bool _Atomic poisoned; /* a sync failed: nothing is written any more (P4) */
     bool damaged;          /* acknowledged bytes are gone: nothing is written any more (P3) */
     uint64_t stored;       /* bytes of the log that records take up */
@@ -39,6 +50,23 @@ varve_status vv_place_writable(struct vv_place *place);
 void vv_place_find(struct vv_place *place, varve_severity severity, const char *file, const uint8_t *commit,
                    const char *text);
 varve_status vv_place_facts(struct vv_place *place, uint64_t address, struct vv_commit_facts *facts);
+
+/* generation.c. The contract's hold and drop. */
+uint64_t vv_place_hold(struct vv_place *place);
+void vv_place_drop(struct vv_place *place, uint64_t token);
+uint64_t vv_place_generation(struct vv_place *place);
+/* Everybody looks at this generation or a later one. */
+uint64_t vv_place_oldest_hold(struct vv_place *place);
+/* May go now what was retired by going to `generation`? */
+bool vv_place_droppable(struct vv_place *place, uint64_t generation);
+/* Retiring, in two steps, of which the second cannot fail. `writer` is held from one to the other; between them a
+ * checkpoint that says the next generation becomes durable. `start`: where the log begins from now on. */
+varve_status vv_place_may_retire(struct vv_place *place);
+void vv_place_retire(struct vv_place *place, uint64_t start);
+varve_status vv_generations_init(struct vv_generations *generations);
+void vv_generations_release(struct vv_generations *generations);
+/* While opening: go on from what was stored. */
+void vv_generations_raise(struct vv_generations *generations, uint64_t number);
 
 /* prepare.c */
 varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending);

@@ -488,6 +488,7 @@ static varve_status append_checkpoint(struct checkpointing *work, const struct v
     record.directory_size = work->directory.size;
     record.pages_size = work->saver.bytes.size;
     work->checkpoint.stored = place->stored + vv_record_padded(&record);
+    work->checkpoint.generation = vv_place_generation(place);
     vv_checkpoint_encode(&work->checkpoint, facts);
     vv_record_sum(work->directory.data, work->directory.size, record.directory_sum);
     vv_record_sum(work->saver.bytes.data, work->saver.bytes.size, record.pages_sum);
@@ -505,6 +506,7 @@ static varve_status append_checkpoint(struct checkpointing *work, const struct v
     vv_views_made(&place->views, commit->address, record.address);
     place->head.checkpoint = record.address;
     place->head.acknowledged = place->chain.end;
+    place->head.generation = work->checkpoint.generation;
     (void)vv_head_write(&place->dir, &place->head); /* a hint (J7) */
 out:
     return rc;
@@ -683,7 +685,9 @@ varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, 
     change->facts.number = record.number;
     change->facts.bytes_written = vv_record_used(&record);
     change->facts.locator = record.address;
-    change->unlocated = !vv_pending_locate(change, pending, &record);
+    /* Retirements happen under `writer`: what the base's state leads to is as good as when it was opened, or not. */
+    change->unlocated =
+        change->hold < vv_place_generation(place) || !vv_pending_locate(change, pending, &record);
     if (!change->unlocated)
         vv_views_put(&place->views, record.address, change->after);
     TRY(checkpoint_if_due(place, &record));

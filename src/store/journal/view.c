@@ -104,12 +104,16 @@ void vv_views_release(struct vv_views *views)
     *views = (struct vv_views){ .log = NULL };
 }
 
-static varve_status copy_cached(struct vv_views *views, uint64_t address, struct vv_state *state, bool *hit)
+/* A copy of the state, if it is kept. `flushes`: how many there were until now; may be NULL. */
+static varve_status copy_cached(struct vv_views *views, uint64_t address, struct vv_state *state, bool *hit,
+                                uint64_t *flushes)
 {
     varve_status rc = VARVE_OK;
 
     *hit = false;
     pthread_mutex_lock(&views->mutex);
+    if (flushes != NULL)
+        *flushes = views->flushes;
     for (size_t i = 0; i < views->count && !*hit; i++) {
         if (views->entries[i].address != address)
             continue;
@@ -121,14 +125,11 @@ static varve_status copy_cached(struct vv_views *views, uint64_t address, struct
     return rc;
 }
 
-void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_state *state)
+/* Keep a copy of a state, taking it. The caller holds the mutex. */
+static void put_copy(struct vv_views *views, uint64_t address, struct vv_state *copy)
 {
-    struct vv_state copy;
     size_t place = 0;
 
-    if (vv_state_copy(&copy, state) != VARVE_OK)
-        return;
-    pthread_mutex_lock(&views->mutex);
     for (place = 0; place < views->count; place++) {
         if (views->entries[place].address == address)
             break;
@@ -145,8 +146,34 @@ void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_stat
         views->count++;
     else
         vv_state_release(&entry->state);
-    *entry = (struct vv_views_entry){ .address = address, .used = ++views->clock, .state = copy };
+    *entry = (struct vv_views_entry){ .address = address, .used = ++views->clock, .state = *copy };
+}
+
+void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_state *state)
+{
+    struct vv_state copy;
+
+    if (vv_state_copy(&copy, state) != VARVE_OK)
+        return;
+    pthread_mutex_lock(&views->mutex);
+    put_copy(views, address, &copy);
     pthread_mutex_unlock(&views->mutex);
+}
+
+/* The same for a state whose making began after so many flushes; what was retired since then may be in it. */
+static void put_made(struct vv_views *views, uint64_t address, const struct vv_state *state, uint64_t flushes)
+{
+    struct vv_state copy;
+
+    if (vv_state_copy(&copy, state) != VARVE_OK)
+        return;
+    pthread_mutex_lock(&views->mutex);
+    const bool fresh = flushes == views->flushes;
+    if (fresh)
+        put_copy(views, address, &copy);
+    pthread_mutex_unlock(&views->mutex);
+    if (!fresh)
+        vv_state_release(&copy);
 }
 
 uint64_t vv_views_checkpoint(struct vv_views *views, uint64_t commit)
@@ -163,6 +190,24 @@ void vv_views_made(struct vv_views *views, uint64_t commit, uint64_t checkpoint)
     pthread_mutex_lock(&views->mutex);
     /* Not remembering it costs a longer way, no more. */
     (void)vv_table_put(&views->made, &commit, (union vv_value){ .number = checkpoint });
+    pthread_mutex_unlock(&views->mutex);
+}
+
+void vv_views_flush(struct vv_views *views, uint64_t start)
+{
+    const void *key = NULL;
+    union vv_value *value = NULL;
+    size_t cursor = 0;
+
+    pthread_mutex_lock(&views->mutex);
+    for (size_t i = 0; i < views->count; i++)
+        vv_state_release(&views->entries[i].state);
+    views->count = 0;
+    views->flushes++;
+    while (vv_table_next(&views->made, &cursor, &key, &value)) {
+        if (value->number < start)
+            value->number = 0;
+    }
     pthread_mutex_unlock(&views->mutex);
 }
 
@@ -461,7 +506,7 @@ static varve_status find_start(struct vv_views *views, uint64_t address, struct 
 
     for (uint64_t at = address; !started; at = record.parent) {
         if (at != address) {
-            TRY(copy_cached(views, at, state, &started));
+            TRY(copy_cached(views, at, state, &started, NULL));
             if (started)
                 break;
         }
@@ -533,13 +578,14 @@ static varve_status build(struct vv_views *views, uint64_t address, struct vv_st
 varve_status vv_views_get(struct vv_views *views, uint64_t address, struct vv_state *state)
 {
     varve_status rc = VARVE_OK;
+    uint64_t flushes = 0;
     bool hit = false;
 
-    TRY(copy_cached(views, address, state, &hit));
+    TRY(copy_cached(views, address, state, &hit, &flushes));
     if (hit)
         goto out;
     TRY(build(views, address, state));
-    vv_views_put(views, address, state);
+    put_made(views, address, state, flushes);
 out:
     return rc;
 }

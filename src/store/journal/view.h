@@ -25,6 +25,7 @@ struct vv_views {
     struct vv_views_entry *entries;
     size_t count, capacity;
     uint64_t clock;
+    uint64_t flushes;     /* a state whose making began before the last one is not kept */
     struct vv_table made; /* address of a commit -> of its checkpoint */
 };
 
@@ -38,6 +39,8 @@ void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_stat
 /* A commit's own checkpoint; 0: none that is known. */
 uint64_t vv_views_checkpoint(struct vv_views *views, uint64_t commit);
 void vv_views_made(struct vv_views *views, uint64_t commit, uint64_t checkpoint);
+/* Keep no state that leads to what was retired, and no checkpoint below `start`, where the log begins now. */
+void vv_views_flush(struct vv_views *views, uint64_t start);
 
 /* What a checkpoint saved: u32 size, sum, bytes. Appends the bytes. */
 enum { VV_SAVED_HEADER = 4 + VV_SUM };
