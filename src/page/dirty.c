@@ -5,6 +5,8 @@
  *   mark      armed: a page whose write-protect bit is gone was written. UFFDIO_WRITEPROTECT sets the bit on
  *             every page of a range, also on those that do not exist yet; PAGEMAP_SCAN tells where it is gone
  *             and sets it again, page by page under the page table's lock: no write falls between
+ *   sparse    registered, not armed: the bit is asked for on private pages only, which a first write makes; what
+ *             a take names carries its bit from then on
  * Laws:
  *   (D1) A mark is cleared only when there is room to name its page: the scan is limited to what the list
  *        holds, so running out of memory loses nothing.
@@ -80,31 +82,34 @@ static void list_add(struct vv_page_list *list, uint64_t from, uint64_t to)
 
 /* ---- Scans ---------------------------------------------------------------------------------------- */
 
-static struct scan_request scan_for(enum vv_dirty_rung rung, bool take)
+enum which { ALL_PRIVATE, MARKED, MARKED_PRIVATE };
+
+static struct scan_request scan_for(enum which which, bool take)
 {
     struct scan_request request = { .size = sizeof request };
 
-    if (rung == VV_DIRTY_ARMED) {
+    if (which != ALL_PRIVATE)
+        request.flags = SCAN_CHECK | (take ? SCAN_TAKE : 0);
+    if (which == MARKED) {
         /* WRITTEN and nothing else: the one combination for which the kernel has a fast path. */
         request.all_of = request.answer = IS_WRITTEN;
-        request.flags = SCAN_CHECK | (take ? SCAN_TAKE : 0);
-    } else {
-        request.inverted = request.all_of = IS_FILE | IS_PFNZERO;
-        request.any_of = IS_PRESENT | IS_SWAPPED;
-        request.answer = IS_FILE; /* never set here, so that neighbours come as one region */
+        return request;
     }
+    request.inverted = IS_FILE | IS_PFNZERO;
+    request.all_of = request.inverted | (which == MARKED_PRIVATE ? IS_WRITTEN : 0);
+    request.any_of = IS_PRESENT | IS_SWAPPED;
+    request.answer = IS_FILE; /* never set here, so that neighbours come as one region */
     return request;
 }
 
 /* Scan [bytes, bytes+size) and add what is found to the list, in calls that name no more than the list has room
  * for (D1). The end is reached when a call is short in both, regions and pages: a short answer in one of
  * them only says that the other was full. */
-static varve_status scan(const struct vv_tracker *tracker, const uint8_t *bytes, size_t size, bool take,
-                         struct vv_page_list *list)
+static varve_status scan(const struct vv_tracker *tracker, const uint8_t *bytes, size_t size,
+                         struct scan_request request, struct vv_page_list *list)
 {
     varve_status rc = VARVE_OK;
     struct region regions[MANY_REGIONS];
-    struct scan_request request = scan_for(tracker->rung, take);
     uint64_t room_for = FEW_REGIONS;
     const uint64_t origin = (uintptr_t)bytes, end = origin + size;
 
@@ -215,8 +220,8 @@ varve_status vv_dirty_arm(struct vv_tracker *tracker, uint8_t *bytes, size_t siz
     }
 }
 
-static varve_status look(struct vv_tracker *tracker, const uint8_t *bytes, size_t size, bool take,
-                         struct vv_page_list *list)
+static varve_status look(struct vv_tracker *tracker, const uint8_t *bytes, size_t size, enum which which,
+                         bool take, struct vv_page_list *list)
 {
     const varve_status rc = check_process(tracker);
 
@@ -226,8 +231,9 @@ static varve_status look(struct vv_tracker *tracker, const uint8_t *bytes, size_
         return rc;
     switch (tracker->rung) {
     case VV_DIRTY_ARMED:
+        return scan(tracker, bytes, size, scan_for(which, take), list);
     case VV_DIRTY_PRIVATE:
-        return scan(tracker, bytes, size, take, list);
+        return scan(tracker, bytes, size, scan_for(ALL_PRIVATE, false), list);
     case VV_DIRTY_PAGEMAP:
         return read_pagemap(tracker, bytes, size, list);
     case VV_DIRTY_BEST:
@@ -239,12 +245,30 @@ static varve_status look(struct vv_tracker *tracker, const uint8_t *bytes, size_
 
 varve_status vv_dirty_take(struct vv_tracker *tracker, uint8_t *bytes, size_t size, struct vv_page_list *list)
 {
-    return look(tracker, bytes, size, true, list);
+    return look(tracker, bytes, size, MARKED, true, list);
 }
 
 varve_status vv_dirty_peek(struct vv_tracker *tracker, uint8_t *bytes, size_t size, struct vv_page_list *list)
 {
-    return look(tracker, bytes, size, false, list);
+    return look(tracker, bytes, size, MARKED, false, list);
+}
+
+varve_status vv_dirty_take_sparse(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
+                                  struct vv_page_list *list)
+{
+    return look(tracker, bytes, size, MARKED_PRIVATE, true, list);
+}
+
+varve_status vv_dirty_peek_sparse(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
+                                  struct vv_page_list *list)
+{
+    return look(tracker, bytes, size, MARKED_PRIVATE, false, list);
+}
+
+varve_status vv_dirty_private(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
+                              struct vv_page_list *list)
+{
+    return look(tracker, bytes, size, ALL_PRIVATE, false, list);
 }
 
 /* ---- The self-test -------------------------------------------------------------------------------- */
@@ -290,6 +314,26 @@ static void write_page(uint8_t *bytes, size_t page)
     ((volatile uint8_t *)bytes)[page * VV_PAGE_SIZE + 5]++;
 }
 
+/* Registered and not armed: what was written is named once, and again when written again. */
+static varve_status test_sparse(struct vv_tracker *tracker, uint8_t *bytes)
+{
+    static const uint32_t written[] = { 0, 3, 700 }, again[] = { 3 };
+    varve_status rc = VARVE_OK;
+    struct vv_page_list list = { .pages = NULL };
+    const size_t size = (size_t)TEST_SIZE * VV_PAGE_SIZE;
+
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++)
+        write_page(bytes, written[i]);
+    TRY(vv_dirty_take_sparse(tracker, bytes, size, &list));
+    TRY(expect_pages(&list, written, sizeof written / sizeof *written, "before it was armed"));
+    write_page(bytes, again[0]);
+    TRY(vv_dirty_take_sparse(tracker, bytes, size, &list));
+    TRY(expect_pages(&list, again, 1, "after a second write before it was armed"));
+out:
+    vv_page_list_release(&list);
+    return rc;
+}
+
 /* Armed: a page filled before arming is clean; pages beside it, far from it, at both ends, and after growth are
  * named when written, once each, and again when written again. */
 static varve_status test_armed(struct vv_tracker *tracker, uint8_t *bytes)
@@ -297,6 +341,7 @@ static varve_status test_armed(struct vv_tracker *tracker, uint8_t *bytes)
     static const uint32_t written[TEST_WRITES] = { 1, 2, 600, 1031, 1035 }, again[] = { 2 };
     varve_status rc = VARVE_OK;
 
+    TRY(test_sparse(tracker, bytes));
     write_page(bytes, 0);
     TRY(vv_dirty_arm(tracker, bytes, TEST_SIZE * VV_PAGE_SIZE));
     TRY(open_for_writes(bytes, TEST_SIZE, TEST_RESERVED));

@@ -61,4 +61,15 @@ varve_status vv_dirty_take(struct vv_tracker *tracker, uint8_t *bytes, size_t si
 varve_status vv_dirty_peek(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
                            struct vv_page_list *list);
 
+/* A range that is registered and not armed: a page becomes private by its first write, and only private pages carry
+ * marks, each from the take that names it on. Takes no page tables for what nobody touches; a take walks what is
+ * resident. On the other rungs the same as the above. */
+varve_status vv_dirty_take_sparse(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
+                                  struct vv_page_list *list);
+varve_status vv_dirty_peek_sparse(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
+                                  struct vv_page_list *list);
+/* All private pages, whatever their marks. */
+varve_status vv_dirty_private(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
+                              struct vv_page_list *list);
+
 #endif

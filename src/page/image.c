@@ -5,8 +5,12 @@
  *   hot        a few pages that were written lately and are left marked: written again they make no fault, so
  *              every look compares them; when too many of them turn out quiet all marks are taken anew
  *   shadow     per page: its bytes at the last look, when they may differ from the base; set `changed` says where
- *   base       per page: its base bytes, when memory has them; set `based` says where. Else zeros beyond the base's
- *              length, else `read_base`; on rungs that keep copies (all but armed): else zeros
+ *   base       per page: its base bytes, when memory has them; set `based` says where. Else the file's, while the
+ *              page is backed and has not strayed; else zeros beyond the base's length, else `read_base`; on
+ *              rungs that keep copies (all but armed): else zeros
+ *   backing    the file's pages, twice: privately in `bytes`, for the guest; and shared in `view`, read-only, which
+ *              is what base bytes are read from once a page was overwritten
+ *   sparse     armed rung: only private pages carry marks. Any other page becomes private by its first write
  *   levels     per level: entries {page, bytes at the level's moment (NULL: the base's)}, for pages that the
  *              level had and that changed between its moment and the last look
  *   holder     per page: the topmost level that has an entry for it; an entry remembers the holder before
@@ -20,7 +24,8 @@
  * Moves:  LOOK      take the marks, shadow what changed, give the top level what was there      [look]
  *         BACK      hand entries back to shadows from the top down, then copy shadows to bytes   [go_back]
  *         COMMIT    compare written and changed pages with the base                              [vv_image_changes]
- *         REBASE    copies of the changed pages become base bytes; shadows go                    [vv_image_rebase] */
+ *         REBASE    copies of the changed pages become base bytes; shadows go                    [vv_image_rebase]
+ *         MOVE      another file below, what it has not on top of it                             [vv_image_move] */
 #include "page/image.h"
 
 #include <errno.h>
@@ -30,6 +35,7 @@
 #include <sys/resource.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 
 static const uint64_t default_reserve = UINT64_C(4) << 30;
 static const uint64_t default_guard = UINT64_C(32) << 20;
@@ -141,9 +147,17 @@ static void arena_give(struct arena *arena, uint8_t *page)
 
 /* ---- The image ------------------------------------------------------------------------------------ */
 
-enum page_set { WRITTEN = 1 << 0, CHANGED = 1 << 1, BASED = 1 << 2, PRIVATE = 1 << 3, SET_COUNT = 4 };
+enum page_set {
+    WRITTEN = 1 << 0,
+    CHANGED = 1 << 1,
+    BASED = 1 << 2,
+    PRIVATE = 1 << 3,
+    STRAYED = 1 << 4, /* backed, and its base is not the file's */
+    PROVEN = 1 << 5,  /* the file's bytes were compared with their hash */
+    SET_COUNT = 6
+};
 
-/* The sets of 64 pages, side by side: one cache line serves 128. */
+/* The sets of 64 pages, side by side. */
 struct group {
     uint64_t set[SET_COUNT];
 };
@@ -181,6 +195,11 @@ struct vv_image {
     bool copies; /* every base page that is not zero is in memory: all rungs but armed */
     bool torn;   /* a way back broke off: it ends at `back_size`, and at M1 for every page in `written` */
     bool lost;   /* the kernel's marks cannot be trusted: everything counts as written */
+
+    struct vv_backing backing; /* no pages: none; the file is not looked at again */
+    const uint8_t *view;       /* the file's pages, read-only */
+    bool sparse;               /* never with `copies` */
+    uint64_t overspent_ns;     /* what sparse looks cost more than looks at an armed image would have */
 
     struct page_info *pages;
     struct group *groups;
@@ -225,6 +244,8 @@ static void image_check(const struct vv_image *image)
     VV_ASSERT(image->size <= image->limit);
     VV_ASSERT(image->size % VV_PAGE_SIZE == 0);
     VV_ASSERT(page_count(image) <= image->capacity);
+    VV_ASSERT(image->backing.pages <= page_count(image));
+    VV_ASSERT(!(image->sparse && image->copies));
     if (image->level_count > 0) {
         const struct level *top = &image->levels[image->level_count - 1];
         VV_ASSERT(top->size <= image->size);
@@ -291,6 +312,11 @@ static void add_written(struct vv_image *image, uint64_t page)
     page_add(image, page, WRITTEN);
     add_private(image, page);
     image->pending = true;
+}
+
+static bool is_file_page(const struct vv_image *image, uint64_t page)
+{
+    return page < image->backing.pages && !page_in(image, page, STRAYED);
 }
 
 static void clear_written(struct vv_image *image)
@@ -437,6 +463,69 @@ static varve_status map_reservation(struct vv_image *image, void *address)
     return VARVE_OK;
 }
 
+/* Map pages of a file, or with `backing` NULL fresh ones, at an address or anywhere: closed at first, for what is opened
+ * under mlockall(MCL_FUTURE) is faulted in, and so written to. */
+static varve_status map_pages(void *address, uint64_t pages, const struct vv_backing *backing, int kind,
+                              int access, void **mapped)
+{
+    const size_t size = pages * VV_PAGE_SIZE;
+    const int flags = kind | MAP_NORESERVE | (address != NULL ? MAP_FIXED : 0);
+    void *bytes = backing == NULL
+                      ? mmap(address, size, PROT_NONE, flags | MAP_ANONYMOUS, -1, 0)
+                      : mmap(address, size, PROT_NONE, flags, backing->file->fd, (off_t)backing->offset);
+
+    if (bytes == MAP_FAILED)
+        return vv_fail_errno(errno, "map %zu bytes of %s", size,
+                             backing == NULL ? "memory" : backing->file->name);
+    (void)madvise(bytes, size, MADV_NOHUGEPAGE);
+    (void)munlock(bytes, size);
+    if (madvise(bytes, size, MADV_DONTFORK) != 0 || mprotect(bytes, size, access) != 0) {
+        const varve_status rc = vv_fail_errno(errno, "open %zu bytes of an image", size);
+        if (address == NULL)
+            (void)munmap(bytes, size);
+        return rc;
+    }
+    *mapped = bytes;
+    return VARVE_OK;
+}
+
+static varve_status map_view(const struct vv_backing *backing, const uint8_t **view)
+{
+    void *mapped = NULL;
+    const varve_status rc = map_pages(NULL, backing->pages, backing, MAP_SHARED, PROT_READ, &mapped);
+
+    *view = mapped;
+    return rc;
+}
+
+/* Nothing of the file is mapped any more when this returns. */
+static void release_backing(struct vv_image *image)
+{
+    const struct vv_backing backing = image->backing;
+
+    if (image->view != NULL && !vv_tracker_inherited(image->tracker))
+        (void)munmap((void *)(uintptr_t)image->view, backing.pages * VV_PAGE_SIZE);
+    image->view = NULL;
+    image->backing = (struct vv_backing){ .pages = 0 };
+    if (backing.release != NULL)
+        backing.release(backing.context);
+}
+
+/* The file's pages must all be there: what lies behind the end of a file is no memory. */
+static varve_status check_backing(const struct vv_backing *backing)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t size = 0;
+
+    VV_ASSERT(backing->offset % VV_PAGE_SIZE == 0);
+    TRY(vv_file_size(backing->file, &size));
+    if (backing->offset > size || backing->pages > (size - backing->offset) / VV_PAGE_SIZE)
+        rc = vv_fail(VARVE_CORRUPT, "%s has %llu bytes: too short for an image of %llu pages",
+                     backing->file->name, (unsigned long long)size, (unsigned long long)backing->pages);
+out:
+    return rc;
+}
+
 varve_status vv_image_new(struct vv_tracker *tracker, const struct vv_image_config *config,
                           struct vv_image **out_image)
 {
@@ -478,6 +567,7 @@ void vv_image_free(struct vv_image *image)
     /* In a forked child the range is not mapped, and may be something else by now. */
     if (image->bytes != NULL && !vv_tracker_inherited(image->tracker))
         (void)munmap(image->bytes, image->reserve + image->guard);
+    release_backing(image);
     for (size_t i = 0; i < image->level_made; i++)
         vv_free(image->levels[i].entries);
     vv_free(image->levels);
@@ -530,6 +620,7 @@ varve_status vv_image_set_size(struct vv_image *image, uint64_t size)
     varve_status rc = VARVE_OK;
 
     VV_ASSERT(!image->armed);
+    VV_ASSERT(image->backing.pages == 0);
     VV_ASSERT(size % VV_PAGE_SIZE == 0);
     if (size > image->limit)
         return vv_fail(VARVE_LIMIT, "an image of %llu bytes: its limit is %llu", (unsigned long long)size,
@@ -545,14 +636,68 @@ out:
     return rc;
 }
 
+varve_status vv_image_back(struct vv_image *image, const struct vv_backing *backing)
+{
+    varve_status rc = VARVE_OK;
+    const uint8_t *view = NULL;
+    void *mapped = NULL;
+
+    VV_ASSERT(!image->armed);
+    VV_ASSERT(image->backing.pages == 0);
+    VV_ASSERT(image->private_count == 0);
+    VV_ASSERT(backing->pages > 0);
+    VV_ASSERT(backing->pages <= page_count(image));
+    TRY(check_backing(backing));
+    TRY(map_view(backing, &view));
+    TRY(map_pages(image->bytes, backing->pages, backing, MAP_PRIVATE, PROT_READ | PROT_WRITE, &mapped));
+    TRY(vv_dirty_register(image->tracker, image->bytes, backing->pages * VV_PAGE_SIZE));
+    image->backing = *backing;
+    image->view = view;
+    image->sparse = !image->copies;
+    view = NULL;
+out:
+    if (view != NULL)
+        (void)munmap((void *)(uintptr_t)view, backing->pages * VV_PAGE_SIZE);
+    return rc;
+}
+
+uint64_t vv_image_backed_pages(const struct vv_image *image)
+{
+    return image->backing.pages;
+}
+
+bool vv_image_backed_page(const struct vv_image *image, uint64_t page, const uint8_t **bytes)
+{
+    if (!is_file_page(image, page))
+        return false;
+    *bytes = image->view + page * VV_PAGE_SIZE;
+    return true;
+}
+
+void vv_image_prove(struct vv_image *image, uint64_t page)
+{
+    VV_ASSERT(is_file_page(image, page));
+    page_add(image, page, PROVEN);
+}
+
 varve_status vv_image_fill(struct vv_image *image, uint64_t first_page, const void *bytes, uint64_t count)
 {
     VV_ASSERT(!image->armed);
     VV_ASSERT(first_page <= page_count(image));
     VV_ASSERT(count <= page_count(image) - first_page);
-    memcpy(page_bytes(image, first_page), bytes, count * VV_PAGE_SIZE);
-    for (uint64_t i = 0; i < count; i++)
-        add_private(image, first_page + i);
+    for (uint64_t page = first_page; page < first_page + count; page++) {
+        const bool backed = page < image->backing.pages;
+        if (bytes != NULL)
+            memcpy(page_bytes(image, page), (const uint8_t *)bytes + (page - first_page) * VV_PAGE_SIZE,
+                   VV_PAGE_SIZE);
+        else if (backed || page_in(image, page, PRIVATE))
+            memset(page_bytes(image, page), 0, VV_PAGE_SIZE);
+        else
+            continue;
+        add_private(image, page);
+        if (backed)
+            page_add(image, page, STRAYED);
+    }
     return VARVE_OK;
 }
 
@@ -564,6 +709,8 @@ static varve_status copy_filled(struct vv_image *image)
     uint8_t *copy = NULL;
 
     for (uint64_t page = 0; (page = next_in(image, page, PRIVATE)) < end; page++) {
+        if (same_page(zero_page, page_bytes(image, page)))
+            continue;
         TRY(arena_take(&image->arena, &copy));
         memcpy(copy, page_bytes(image, page), VV_PAGE_SIZE);
         set_base(image, page, copy);
@@ -584,7 +731,10 @@ varve_status vv_image_arm(struct vv_image *image, vv_base_fn read_base, void *co
         return VARVE_OK;
     if (image->copies)
         TRY(copy_filled(image));
-    TRY(vv_dirty_arm(image->tracker, image->bytes, image->size));
+    if (!image->sparse)
+        TRY(vv_dirty_arm(image->tracker, image->bytes, image->size));
+    else if (image->private_count > 0) /* what was filled is marked, and is no news */
+        TRY(vv_dirty_take_sparse(image->tracker, image->bytes, image->size, &image->found));
     image->base_size = image->size;
     image->armed = true;
     remember_faults(image);
@@ -651,7 +801,8 @@ varve_status vv_image_grow(struct vv_image *image, uint64_t size)
         return VARVE_OK;
     TRY(reserve_tables(image, size / VV_PAGE_SIZE));
     TRY(open_pages(image, before, size));
-    rc = vv_dirty_arm(image->tracker, image->bytes + before, size - before);
+    if (!image->sparse)
+        rc = vv_dirty_arm(image->tracker, image->bytes + before, size - before);
     if (rc != VARVE_OK) {
         (void)mprotect(image->bytes + before, size - before, PROT_NONE);
         goto out;
@@ -693,9 +844,52 @@ static void add_all(struct vv_image *image, const struct vv_page_list *list)
             add_written(image, list->pages[i]);
 }
 
+/* A look at an armed image costs about so much for each page of its length, and arming it so much, once (lab notes;
+ * nothing but time depends on them). */
+enum { ARMED_LOOK_NS = 4, ARMING_NS = 8 };
+
+static varve_status scan_sparse(struct vv_image *image, bool taking)
+{
+    const uint64_t begin = vv_clock_monotonic_ns(), armed = page_count(image) * ARMED_LOOK_NS;
+    const varve_status rc = (taking ? vv_dirty_take_sparse : vv_dirty_peek_sparse)(
+        image->tracker, image->bytes, image->size, &image->found);
+    const uint64_t spent = vv_clock_monotonic_ns() - begin;
+
+    image->overspent_ns += spent > armed ? spent - armed : 0;
+    return rc;
+}
+
+/* Mark what is not private too. Someone may write meanwhile: what became private since it was last known is taken for
+ * written, for its mark came too late. On a failure it is sparse still, and nothing was lost. */
+static varve_status arm_rest(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t end = page_count(image);
+
+    for (uint64_t from = 0, to = 0; from < end; from = to + 1) {
+        to = next_in(image, from, PRIVATE);
+        TRY(vv_dirty_arm(image->tracker, page_bytes(image, from), (to - from) * VV_PAGE_SIZE));
+    }
+    TRY(vv_dirty_private(image->tracker, image->bytes, image->size, &image->found));
+    for (size_t i = 0; i < image->found.count; i++)
+        if (!page_in(image, image->found.pages[i], PRIVATE))
+            add_written(image, image->found.pages[i]);
+    image->sparse = false;
+out:
+    return rc;
+}
+
+/* The kernel's marks into `found`. */
+static varve_status scan_marks(struct vv_image *image, bool taking)
+{
+    if (image->sparse)
+        return scan_sparse(image, taking);
+    return (taking ? vv_dirty_take : vv_dirty_peek)(image->tracker, image->bytes, image->size, &image->found);
+}
+
 static varve_status peek(struct vv_image *image)
 {
-    const varve_status rc = vv_dirty_peek(image->tracker, image->bytes, image->size, &image->found);
+    const varve_status rc = scan_marks(image, false);
 
     add_all(image, &image->found);
     return rc;
@@ -703,7 +897,7 @@ static varve_status peek(struct vv_image *image)
 
 static varve_status take(struct vv_image *image)
 {
-    const varve_status rc = vv_dirty_take(image->tracker, image->bytes, image->size, &image->found);
+    const varve_status rc = scan_marks(image, true);
 
     add_all(image, &image->found);
     distrust(image, rc);
@@ -748,6 +942,7 @@ static void mark_all_anew(struct vv_image *image)
     image->lost =
         vv_dirty_register(image->tracker, image->bytes, image->reserve + image->guard) != VARVE_OK ||
         vv_dirty_arm(image->tracker, image->bytes, image->size) != VARVE_OK;
+    image->sparse = false;
 }
 
 /* Put into `written` what may have been written since the last look. */
@@ -760,6 +955,8 @@ static varve_status find_written(struct vv_image *image, enum look_mode mode)
         return VARVE_OK;
     }
     image->quiet = 0;
+    if (image->sparse && image->overspent_ns > page_count(image) * ARMING_NS)
+        (void)arm_rest(image);
     if (!image->lost && vv_tracker_rung(image->tracker) != VV_DIRTY_COMPARE) {
         const varve_status rc = ask_kernel(image, mode, cold);
         if (rc == VARVE_OK || rc == VARVE_MEMORY)
@@ -777,6 +974,8 @@ static const uint8_t *known_base(const struct vv_image *image, uint64_t page)
 {
     if (image->pages[page].base != NULL)
         return image->pages[page].base;
+    if (is_file_page(image, page))
+        return image->view + page * VV_PAGE_SIZE;
     return image->copies || page >= image->base_size / VV_PAGE_SIZE ? zero_page : NULL;
 }
 
@@ -868,7 +1067,7 @@ static void forget_restored(struct vv_image *image)
         clear_written(image);
         return;
     }
-    const varve_status rc = vv_dirty_take(image->tracker, image->bytes, image->size, &image->found);
+    const varve_status rc = scan_marks(image, true);
     for (size_t i = 0; i < image->found.count; i++)
         if (!page_in(image, image->found.pages[i], WRITTEN))
             image->found.pages[others++] = image->found.pages[i];
@@ -1143,7 +1342,9 @@ varve_status vv_image_changes(struct vv_image *image, const struct vv_image_chan
             TRY(add_change(image, count,
                            (struct vv_image_change){ .index = page,
                                                      .bytes = page_bytes(image, page),
-                                                     .base = base == zero_page ? NULL : base }));
+                                                     .base = base == zero_page ? NULL : base,
+                                                     .unproven = is_file_page(image, page) &&
+                                                                 !page_in(image, page, PROVEN) }));
     }
     *changes = image->changes;
     remember_faults(image);
@@ -1197,6 +1398,13 @@ out:
 
 /* ---- After a commit ------------------------------------------------------------------------------- */
 
+/* The page's base is no longer what the file says. */
+static void stray(struct vv_image *image, uint64_t page)
+{
+    if (page < image->backing.pages)
+        page_add(image, page, STRAYED);
+}
+
 /* The page's bytes now become its base bytes in memory, moving a copy that is right already. */
 static varve_status rebase_page(struct vv_image *image, uint64_t page)
 {
@@ -1204,6 +1412,7 @@ static varve_status rebase_page(struct vv_image *image, uint64_t page)
     struct page_info *info = &image->pages[page];
     uint8_t *copy = info->shadow;
 
+    stray(image, page);
     if (copy == NULL || page_in(image, page, WRITTEN)) {
         if (info->base != NULL) { /* in place */
             memcpy(info->base, page_bytes(image, page), VV_PAGE_SIZE);
@@ -1265,8 +1474,8 @@ static varve_status drop_late(struct vv_image *image, const uint64_t pages[FEW_P
     const bool few = image->exposed && count <= FEW_PAGES;
 
     for (size_t i = 0; i < count && few && !image->lost; i++) {
-        if (vv_dirty_take(image->tracker, page_bytes(image, pages[i]), VV_PAGE_SIZE, &image->found) !=
-            VARVE_OK)
+        if ((image->sparse ? vv_dirty_take_sparse : vv_dirty_take)(
+                image->tracker, page_bytes(image, pages[i]), VV_PAGE_SIZE, &image->found) != VARVE_OK)
             image->lost = true;
         else if (image->found.count > 0)
             add_written(image, pages[i]);
@@ -1312,6 +1521,7 @@ varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void 
         } else {
             drop_shadow(image, page);
             drop_base(image, page);
+            stray(image, page);
         }
     }
     clear_written(image);
@@ -1323,6 +1533,180 @@ varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void 
     compact(image);
     remember_faults(image);
 out:
+    return rc;
+}
+
+/* ---- Another file --------------------------------------------------------------------------------- */
+
+/* A page whose bytes outlive the mapping. */
+struct kept {
+    uint32_t page;
+    const uint8_t *bytes;
+    uint8_t *copy; /* what `bytes` lends, when it was made for that */
+};
+
+struct moving {
+    const struct vv_backing *backing;
+    const uint32_t *differ;
+    size_t differ_count;
+    uint64_t end; /* pages that are mapped anew */
+    struct kept *kept;
+    size_t count;
+};
+
+/* One page that stays as it is. Without marks its base stays in memory too, when no file has it any more. */
+static varve_status keep_private(struct vv_image *image, struct moving *moving, uint32_t page, bool differs)
+{
+    varve_status rc = VARVE_OK;
+    struct kept *kept = &moving->kept[moving->count];
+    const bool written = page_in(image, page, WRITTEN);
+    uint8_t *base = NULL;
+
+    *kept = (struct kept){ .page = page, .bytes = image->pages[page].base };
+    if (differs && image->copies && kept->bytes == NULL && is_file_page(image, page)) {
+        TRY(arena_take(&image->arena, &base));
+        memcpy(base, known_base(image, page), VV_PAGE_SIZE);
+        set_base(image, page, base);
+        kept->bytes = base;
+    }
+    if (written || !differs || kept->bytes == NULL) {
+        TRY(arena_take(&image->arena, &kept->copy));
+        memcpy(kept->copy, page_bytes(image, page), VV_PAGE_SIZE);
+        kept->bytes = kept->copy;
+    }
+    moving->count++;
+out:
+    return rc;
+}
+
+/* All that stays: what differs from the new file, and what was written since the base. */
+static varve_status keep_all(struct vv_image *image, struct moving *moving)
+{
+    varve_status rc = VARVE_OK;
+    size_t written = 0, next = 0;
+
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < moving->end; page++)
+        written++;
+    TRY(vv_alloc(&moving->kept, moving->differ_count + written, sizeof *moving->kept));
+    for (uint64_t page = next_in(image, 0, WRITTEN);;) {
+        const uint64_t differing = next < moving->differ_count ? moving->differ[next] : page_count(image);
+        const uint64_t here = page < differing ? page : differing;
+        if (here >= moving->end)
+            break;
+        TRY(keep_private(image, moving, (uint32_t)here, here == differing));
+        next += here == differing;
+        page = here == page ? next_in(image, page + 1, WRITTEN) : page;
+    }
+out:
+    return rc;
+}
+
+/* What is named as written and is as the base has it needs no keeping. */
+static void drop_quiet(struct vv_image *image)
+{
+    const uint64_t end = page_count(image);
+
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++) {
+        const uint8_t *base = known_base(image, page);
+        if (base != NULL && same_page(base, page_bytes(image, page)))
+            page_drop(image, page, WRITTEN);
+    }
+}
+
+/* From here on there is no way back. */
+static varve_status map_over(struct vv_image *image, const struct moving *moving)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t pages = moving->backing->pages;
+    const int access = PROT_READ | PROT_WRITE;
+    void *mapped = NULL;
+
+    TRY(map_pages(image->bytes, pages, moving->backing, MAP_PRIVATE, access, &mapped));
+    if (pages < moving->end)
+        TRY(map_pages(page_bytes(image, pages), moving->end - pages, NULL, MAP_PRIVATE, access, &mapped));
+    TRY(vv_dirty_register(image->tracker, image->bytes, moving->end * VV_PAGE_SIZE));
+out:
+    return rc == VARVE_OK ? rc : vv_fail_within(VARVE_HOST_LIMIT, "move an image to another file");
+}
+
+/* The tables as the new mapping has it, and what stays on top of it. */
+static void put_back(struct vv_image *image, const struct moving *moving)
+{
+    size_t next = 0;
+
+    for (uint64_t page = 0; (page = next_in(image, page, PRIVATE | STRAYED | PROVEN | BASED)) < moving->end;
+         page++) {
+        while (next < moving->differ_count && moving->differ[next] < page)
+            next++;
+        if (page_in(image, page, PRIVATE))
+            image->private_count--;
+        page_drop(image, page, PRIVATE);
+        page_drop(image, page, STRAYED);
+        page_drop(image, page, PROVEN);
+        if (next == moving->differ_count || moving->differ[next] != page)
+            drop_base(image, page);
+    }
+    for (size_t i = 0; i < moving->differ_count && moving->differ[i] < moving->backing->pages; i++)
+        page_add(image, moving->differ[i], STRAYED);
+    for (size_t i = 0; i < moving->count; i++) {
+        memcpy(page_bytes(image, moving->kept[i].page), moving->kept[i].bytes, VV_PAGE_SIZE);
+        add_private(image, moving->kept[i].page);
+    }
+}
+
+/* What was put back is marked, and is no news; what was written before stays in `written`. */
+static void watch_anew(struct vv_image *image)
+{
+    varve_status rc = VARVE_OK;
+
+    image->hot.count = image->wasted = 0;
+    image->quiet = 0;
+    image->overspent_ns = 0;
+    image->sparse = !image->copies;
+    if (image->sparse && image->private_count > 0)
+        rc = vv_dirty_take_sparse(image->tracker, image->bytes, image->size, &image->found);
+    distrust(image, rc);
+    if (rc == VARVE_OK)
+        remember_faults(image);
+}
+
+varve_status vv_image_move(struct vv_image *image, const struct vv_backing *backing, const uint32_t *differ,
+                           size_t count)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t had = image->backing.pages;
+    struct moving moving = { .backing = backing,
+                             .differ = differ,
+                             .differ_count = count,
+                             .end = had > backing->pages ? had : backing->pages };
+    const uint8_t *view = NULL;
+
+    VV_ASSERT(!image->exposed);
+    VV_ASSERT(image->level_count == 0);
+    VV_ASSERT(backing->pages > 0);
+    VV_ASSERT(backing->pages <= image->base_size / VV_PAGE_SIZE);
+    TRY(finish(image));
+    VV_ASSERT(next_in(image, 0, CHANGED) == page_count(image));
+    TRY(check_backing(backing));
+    TRY(find_written(image, TAKE_ALL));
+    drop_quiet(image);
+    TRY(keep_all(image, &moving));
+    TRY(map_view(backing, &view));
+    TRY(map_over(image, &moving));
+    put_back(image, &moving);
+    release_backing(image);
+    image->backing = *backing;
+    image->view = view;
+    view = NULL;
+    watch_anew(image);
+out:
+    if (view != NULL)
+        (void)munmap((void *)(uintptr_t)view, backing->pages * VV_PAGE_SIZE);
+    for (size_t i = 0; i < moving.count; i++)
+        arena_give(&image->arena, moving.kept[i].copy);
+    vv_free(moving.kept);
+    if (rc == VARVE_OK)
+        compact(image);
     return rc;
 }
 

@@ -3,6 +3,8 @@
  *   reservation  `reserve` bytes of address space and a guard, PROT_NONE beyond the length; never moves
  *   base         what the session started with: content is filled in before the image is armed; bytes of base
  *                pages that were overwritten since come from `read_base` (the store) unless memory has them
+ *   backing      a file whose pages are the base's first ones, mapped instead of filled: opening costs the mapping
+ *                and what differs on top. Its pages stay the base until a rebase changes them
  *   levels       a stack of moments, one per savepoint that something was settled for; below it all, the base. A
  *                level keeps, for every page changed since its moment, the bytes the page had then
  *   settled      the moment of the last look at the kernel's dirty marks; a page written since then is found by
@@ -18,11 +20,15 @@
  * vv_image_enter: no page fault on this thread since the last look, so nothing was written but a few hot pages,
  * which are compared. One thread at a time.
  *
+ * A backed image is watched sparsely at first: arming all of it would build page tables for what nobody touches. Looks
+ * that walk many resident pages arm it, once they have cost more than that.
+ *
  * Memory: on the armed rung one page per page changed, for undo. The other rungs cannot tell a page that was
  * filled from one that was written: they keep a second copy of every page that was filled, from arm on. */
 #ifndef VV_IMAGE_H
 #define VV_IMAGE_H
 
+#include "base/vfs.h"
 #include "page/dirty.h"
 
 /* Bytes of a page as the session found it (4096, zeros when the base has none there). */
@@ -42,10 +48,39 @@ varve_status vv_image_new(struct vv_tracker *tracker, const struct vv_image_conf
                           struct vv_image **image);
 void vv_image_free(struct vv_image *image); /* NULL is fine */
 
-/* Fill: before the first arm only. Set the length (a multiple of 4096), then put pages (bytes are copied in). */
+/* Fill: before the first arm only. Set the length (a multiple of 4096), then back it with a file, then put pages (bytes
+ * are copied in; NULL: they are zero). */
 varve_status vv_image_set_size(struct vv_image *image, uint64_t size);
 varve_status vv_image_fill(struct vv_image *image, uint64_t first_page, const void *bytes,
                            uint64_t page_count);
+
+/* The first `pages` pages of an image are those of `file` from `offset` on (a multiple of 4096). Nobody writes to those
+ * bytes, nor makes the file shorter, before `release`, which is called when no mapping of them is left (may be
+ * NULL); in a forked child too, where there is none. The file may be closed, renamed or unlinked meanwhile. */
+struct vv_backing {
+    const struct vv_file *file; /* lent for the call */
+    uint64_t offset, pages;
+    void (*release)(void *context);
+    void *context;
+};
+/* After vv_image_set_size, before anything is filled: let the file's pages be the first, and not be copied. No more
+ * pages than the length has; VARVE_CORRUPT when the file is too short. On a failure `release` is not called,
+ * and the image is to be freed. */
+varve_status vv_image_back(struct vv_image *image, const struct vv_backing *backing);
+/* Move an armed image to another file in one step, keeping what it holds: for one that nobody else writes to meanwhile
+ * (never an exposed one), without levels, after a rebase or from the pool. `differ` are the base's pages that the
+ * file has not, ascending, those beyond its end too unless they are zero: they stay private, and so does what was
+ * written since. Everything else that memory held goes. The base's bytes and who answers for them are as before. On a failure the image is as it was, and
+ * `release` is not called; but after HOST_LIMIT the image is of no more use. */
+varve_status vv_image_move(struct vv_image *image, const struct vv_backing *backing, const uint32_t *differ,
+                           size_t count);
+uint64_t vv_image_backed_pages(const struct vv_image *image); /* 0: not backed */
+/* Base bytes of a page straight from the file, lent until the image is moved or freed; false: the base of this page is
+ * not the file's. */
+bool vv_image_backed_page(const struct vv_image *image, uint64_t page, const uint8_t **bytes);
+/* The file's bytes of this page were compared with what the store knows of them: its changes are not `unproven` again
+ * until the image is moved. */
+void vv_image_prove(struct vv_image *image, uint64_t page);
 /* The content now is the base. `read_base` must answer for any page below the base's size until the next rebase.
  * On an image that is armed already (from the pool; no levels, nothing written): only who answers changes. */
 varve_status vv_image_arm(struct vv_image *image, vv_base_fn read_base, void *context);
@@ -82,6 +117,7 @@ varve_status vv_image_reset(struct vv_image *image);
 struct vv_image_change {
     uint64_t index;
     const uint8_t *bytes, *base;
+    bool unproven; /* `base` is what the file says, which nobody compared with its hash yet */
 };
 /* All pages that differ from the base, ascending; a page beyond the base's length has a NULL base. Zero pages that
  * growth added are not named: vv_image_size says that they exist. `changes` is lent until the image is next

@@ -73,6 +73,8 @@ struct model {
     uint32_t depth; /* savepoints that are open: 1..depth */
     unsigned base_reads;
     unsigned fail_read; /* this read of the base fails; 0: none */
+    bool backed;        /* moves to another file now and then */
+    unsigned backings, releases;
     struct random random;
 };
 
@@ -80,8 +82,11 @@ static varve_status read_base(void *context, uint64_t index, uint8_t page[VV_PAG
 {
     struct model *model = context;
 
+    const uint8_t *straight = NULL;
+
     model->base_reads++;
     assert_true(index < model->base.size / PAGE);
+    assert_false(vv_image_backed_page(model->image, index, &straight));
     if (model->fail_read != 0 && --model->fail_read == 0)
         return vv_fail(VARVE_IO, "rehearsed");
     memcpy(page, model->base.bytes + index * PAGE, PAGE);
@@ -120,7 +125,114 @@ static struct model *model_new(struct vv_tracker *tracker, uint64_t pages, uint6
 static void model_free(struct model *model)
 {
     vv_image_free(model->image);
+    assert_int_equal(model->releases, model->backings);
     free(model);
+}
+
+/* ---- Files below ------------------------------------------------------------------------------------- */
+
+static struct vv_file temporary_file(void)
+{
+    char name[] = "/tmp/varve-image-XXXXXX";
+    struct vv_file file = { .vfs = &vv_vfs_system, .fd = mkstemp(name) };
+
+    assert_true(file.fd >= 0);
+    assert_int_equal(unlink(name), 0);
+    (void)snprintf(file.name, sizeof file.name, "image/test");
+    return file;
+}
+
+static void model_released(void *context)
+{
+    struct model *model = context;
+
+    model->releases++;
+}
+
+/* A file of `pages` pages, most of them the base's; `differ` are those that are not, and some that are. Pages of zeros
+ * may be holes. */
+static struct vv_file file_near(struct model *model, uint64_t pages, uint64_t offset,
+                                uint32_t differ[MOST_PAGES], size_t *count)
+{
+    struct vv_file file = temporary_file();
+    uint8_t block[PAGE];
+
+    *count = 0;
+    assert_int_equal(vv_file_truncate(&file, offset + pages * PAGE), VARVE_OK);
+    for (uint64_t page = 0; page < pages; page++) {
+        const unsigned kind = (unsigned)below(&model->random, 8);
+        memcpy(block, model->base.bytes + page * PAGE, PAGE);
+        if (kind == 0)
+            memset(block, (int)below(&model->random, 256), PAGE);
+        if (kind == 1 || memcmp(block, model->base.bytes + page * PAGE, PAGE) != 0)
+            differ[(*count)++] = (uint32_t)page;
+        if (block[0] != 0 || memcmp(block, block + 1, PAGE - 1) != 0)
+            assert_int_equal(vv_file_write(&file, block, PAGE, offset + page * PAGE), VARVE_OK);
+    }
+    return file;
+}
+
+/* As model_new, but the first pages are those of a file, with what it has not on top. */
+static struct model *model_new_backed(struct vv_tracker *tracker, uint64_t pages, uint64_t seed)
+{
+    const struct vv_image_config config = { .reserve = 1 << 22, .limit = MOST_PAGES * PAGE };
+    struct model *model = calloc(1, sizeof *model);
+    uint32_t differ[MOST_PAGES];
+    size_t count = 0;
+
+    assert_non_null(model);
+    model->backed = true;
+    model->random.state = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    model->now.size = pages * PAGE;
+    for (uint64_t page = 0; page < pages; page++)
+        if (page % 3 != 2)
+            memset(model->now.bytes + page * PAGE, (int)(page + seed) | 1, PAGE);
+    copy_moment(&model->base, &model->now);
+    const uint64_t offset = below(&model->random, 3) * PAGE, in_file = 1 + below(&model->random, pages);
+    struct vv_file file = file_near(model, in_file, offset, differ, &count);
+    const struct vv_backing backing = {
+        .file = &file, .offset = offset, .pages = in_file, .release = model_released, .context = model
+    };
+    assert_int_equal(vv_image_new(tracker, &config, &model->image), VARVE_OK);
+    assert_int_equal(vv_image_set_size(model->image, model->now.size), VARVE_OK);
+    assert_int_equal(vv_image_back(model->image, &backing), VARVE_OK);
+    vv_file_close(&file);
+    model->backings++;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *bytes = model->base.bytes + differ[i] * PAGE;
+        assert_int_equal(vv_image_fill(model->image, differ[i], differ[i] % 3 == 2 ? NULL : bytes, 1),
+                         VARVE_OK);
+    }
+    for (uint64_t page = in_file; page < pages; page++)
+        assert_int_equal(
+            vv_image_fill(model->image, page, page % 3 == 2 ? NULL : model->base.bytes + page * PAGE, 1),
+            VARVE_OK);
+    assert_int_equal(vv_image_arm(model->image, read_base, model), VARVE_OK);
+    return model;
+}
+
+/* After a commit: another file below, of any length that the base has. */
+static varve_status move(struct model *model)
+{
+    varve_status rc = VARVE_OK;
+    uint32_t differ[2 * MOST_PAGES];
+    size_t count = 0;
+    const uint64_t pages = model->base.size / PAGE, in_file = 1 + below(&model->random, pages);
+    const uint64_t offset = below(&model->random, 3) * PAGE;
+    struct vv_file file = file_near(model, in_file, offset, differ, &count);
+    const struct vv_backing backing = {
+        .file = &file, .offset = offset, .pages = in_file, .release = model_released, .context = model
+    };
+
+    for (uint64_t page = in_file; page < pages; page++)
+        differ[count++] = (uint32_t)page;
+    TRY(vv_image_move(model->image, &backing, differ, count));
+    model->backings++;
+    assert_int_equal(model->releases, model->backings - 1);
+    assert_true(vv_image_backed_pages(model->image) == in_file);
+out:
+    vv_file_close(&file);
+    return rc;
 }
 
 static void assert_as_model(const struct model *model)
@@ -263,6 +375,8 @@ static varve_status commit(struct model *model)
     TRY(vv_image_changes(model->image, &changes, &count));
     copy_moment(&model->base, &model->now);
     TRY(vv_image_rebase(model->image, read_base, model, below(&model->random, 40) * PAGE));
+    if (model->backed && below(&model->random, 2) == 0)
+        TRY(move(model));
 out:
     return rc;
 }
@@ -315,17 +429,17 @@ out:
     return rc;
 }
 
-static void random_nests_are_as_the_model_on_every_rung(void **state)
+static void random_nests(struct model *(*new)(struct vv_tracker *tracker, uint64_t pages, uint64_t seed),
+                         const char *name, unsigned seeds)
 {
-    const unsigned steps = 1500, seeds = 5 * scale();
+    const unsigned steps = 1500;
     struct vv_tracker *tracker = NULL;
 
-    (void)state;
     for (int r = 0; r < RUNG_COUNT; r++) {
         if (!tracker_on(all_rungs[r], &tracker))
             continue;
         for (uint64_t seed = 1; seed <= seeds; seed++) {
-            struct model *model = model_new(tracker, 8 + seed % 40, seed);
+            struct model *model = new (tracker, 8 + seed % 40, seed);
             for (unsigned i = 0; i < steps; i++) {
                 assert_int_equal(step(model), VARVE_OK);
                 assert_as_model(model);
@@ -336,12 +450,25 @@ static void random_nests_are_as_the_model_on_every_rung(void **state)
                 if (i % 64 == 0)
                     assert_int_equal(vv_image_audit(model->image), VARVE_OK);
             }
-            printf("savepoints on rung %s, seed %llu: %u steps, 0 differences\n",
-                   vv_dirty_rung_name(all_rungs[r]), (unsigned long long)seed, steps);
+            printf("%s on rung %s, seed %llu: %u steps, %u files, 0 differences\n", name,
+                   vv_dirty_rung_name(all_rungs[r]), (unsigned long long)seed, steps, model->backings);
             model_free(model);
         }
         vv_tracker_free(tracker);
     }
+}
+
+static void random_nests_are_as_the_model_on_every_rung(void **state)
+{
+    (void)state;
+    random_nests(model_new, "savepoints", 5 * scale());
+}
+
+/* The same over files that are gone as soon as they are mapped; after every second commit, over another one. */
+static void random_nests_over_files_are_as_the_model_on_every_rung(void **state)
+{
+    (void)state;
+    random_nests(model_new_backed, "savepoints over files", 8 * scale());
 }
 
 /* ---- A million writes ------------------------------------------------------------------------------- */
@@ -1249,6 +1376,7 @@ int main(void)
         cmocka_unit_test(an_image_that_lost_its_marks_compares),
         cmocka_unit_test(locked_memory_dirties_nothing),
         cmocka_unit_test(random_nests_are_as_the_model_on_every_rung),
+        cmocka_unit_test(random_nests_over_files_are_as_the_model_on_every_rung),
         cmocka_unit_test(a_million_writes_are_all_seen_on_every_rung),
     };
     return cmocka_run_group_tests(tests, make_best, free_best);
