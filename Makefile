@@ -5,6 +5,7 @@
 #   make test       set up, build with warnings as errors, run everything; the last line says how many passed
 #   make test-long  the same and the long tests
 #   make test-asan  with AddressSanitizer and UBSan    make test-torture   with tiny segments, tables and caches
+#   make crash-plant  plant known bugs, one after the other: each must be found, and none in the sound build
 #   make fuzz       TARGET=revision: libFuzzer, a minute unless ARGS say otherwise
 #   make bench      measure against the floor         make bench ARGS=--quick
 #   make install    PREFIX=... DESTDIR=...            make format, make lint, make clean
@@ -52,6 +53,13 @@ test-torture:
 	@$(configure) $(BUILD)-torture test auto -Dtests=enabled -Dwerror=true -Dtorture=true
 	@tools/test.sh $(BUILD)-torture --no-suite long $(ARGS)
 
+# A build folder of its own, with the bugs compiled in; tools/plant.py has the list. ARGS: the names of some.
+crash-plant:
+	@$(setup) store tests
+	@$(configure) $(BUILD)-plant plant disabled -Dtests=enabled -Dwerror=true -Dplant=true
+	@$(NINJA) -C $(BUILD)-plant --quiet crash-programs
+	@tools/plant.py $(BUILD)-plant $(ARGS)
+
 # libFuzzer (clang): make fuzz TARGET=revision ARGS=-max_total_time=600. New inputs stay in the build folder.
 fuzz:
 	@CC=clang $(configure) $(BUILD)-fuzz fuzz auto -Dfuzz=true -Dtests=disabled -Db_lundef=false
@@ -77,6 +85,6 @@ lint:
 	@tools/floors.py
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan $(BUILD)-torture $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan $(BUILD)-torture $(BUILD)-plant $(BUILD)-fuzz
 
-.PHONY: all demo test test-long test-asan test-torture fuzz bench install format lint clean
+.PHONY: all demo test test-long test-asan test-torture crash-plant fuzz bench install format lint clean

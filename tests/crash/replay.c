@@ -31,6 +31,7 @@ enum {
     OPERATIONS = 8192,
     PENDING = 48, /* more than so many: only those are treated one by one that came last */
     NAME = 80,
+    PATH = 120,
     SECTOR = 512,
     FINDINGS_SHOWN = 12
 };
@@ -54,7 +55,8 @@ static void *need(void *memory)
 /* ---- The recording ------------------------------------------------------------------------------ */
 
 struct raw_call {
-    struct replay_call told;
+    enum vv_double_call call;
+    char path[PATH];    /* of the file or directory, relative to the world */
     uint64_t node, dir; /* inodes; 0: none */
     char name[NAME], to[NAME];
     size_t data; /* in the arena */
@@ -168,7 +170,7 @@ void replay_begin(struct replay *replay, const char *world)
 }
 
 /* Where an open descriptor leads, relative to the world, as the kernel tells it. */
-static void path_of(const struct replay *replay, int fd, char path[REPLAY_PATH])
+static void path_of(const struct replay *replay, int fd, char path[PATH])
 {
     char link[64];
     char found[PATH_MAX];
@@ -178,7 +180,7 @@ static void path_of(const struct replay *replay, int fd, char path[REPLAY_PATH])
     found[size < 0 ? 0 : size] = '\0';
     const size_t skip = strlen(replay->world);
     const bool inside = strncmp(found, replay->world, skip) == 0;
-    (void)snprintf(path, REPLAY_PATH, "%.100s", !inside ? ".." : found[skip] == '/' ? found + skip + 1 : ".");
+    (void)snprintf(path, PATH, "%.100s", !inside ? ".." : found[skip] == '/' ? found + skip + 1 : ".");
 }
 
 /* The directory that a name lies in, and the name's last component. */
@@ -206,7 +208,7 @@ static uint64_t inode_at(int dir, const char *name)
 static void take_names(const struct replay *replay, const struct vv_double_event *event,
                        struct raw_call *call)
 {
-    char dir[REPLAY_PATH] = "";
+    char dir[PATH] = "";
 
     call->dir = place_of(event->dir, event->name, call->name);
     if (event->to != NULL)
@@ -217,7 +219,7 @@ static void take_names(const struct replay *replay, const struct vv_double_event
         path_of(replay, event->dir, dir);
     const bool top = dir[0] == '\0' || strcmp(dir, ".") == 0;
     const char *slash = strrchr(event->name, '/');
-    (void)snprintf(call->told.path, REPLAY_PATH, "%.30s%s%.80s", top ? "" : dir, top ? "" : "/",
+    (void)snprintf(call->path, PATH, "%.30s%s%.80s", top ? "" : dir, top ? "" : "/",
                    slash == NULL ? event->name : slash + 1);
 }
 
@@ -234,13 +236,13 @@ static void take_call(void *context, const struct vv_double_event *event)
     if (shared->call_count == CALLS)
         give_up("too many calls", "");
     memset(call, 0, sizeof *call);
-    call->told.call = event->call;
+    call->call = event->call;
     call->offset = event->offset;
     call->size = event->size;
     if (event->name != NULL) {
         take_names(replay, event, call);
     } else {
-        path_of(replay, event->fd, call->told.path);
+        path_of(replay, event->fd, call->path);
         call->node = fstat(event->fd, &status) == 0 ? status.st_ino : 0;
     }
     if (event->call == VV_CALL_WRITE) {
@@ -272,26 +274,6 @@ unsigned replay_mark(struct replay *replay)
 unsigned replay_calls(const struct replay *replay)
 {
     return replay->shared->call_count;
-}
-
-struct replay_call *replay_call(struct replay *replay, unsigned number)
-{
-    VV_ASSERT(number < replay->shared->call_count);
-    return &replay->shared->calls[number].told;
-}
-
-void replay_delay(struct replay *replay, unsigned number)
-{
-    struct raw_call *calls = replay->shared->calls;
-
-    VV_ASSERT(number < replay->shared->call_count);
-    if (number + 1 == replay->shared->call_count) {
-        calls[number].told.ignored = true;
-        return;
-    }
-    const struct raw_call delayed = calls[number];
-    calls[number] = calls[number + 1];
-    calls[number + 1] = delayed;
 }
 
 /* ---- The history -------------------------------------------------------------------------------- */
@@ -330,6 +312,7 @@ struct names {
 struct choice {
     bool lands;
     bool extends;        /* bytes: the length is that of all of it, whatever landed */
+    bool garbles;        /* bytes: and the sectors that these lie in hold garbage, other bytes in them too */
     uint64_t hole, size; /* bytes that do not land */
 };
 struct history {
@@ -434,7 +417,7 @@ static struct operation *add_operation(struct history *h, enum kind kind, unsign
 static void tell_names(struct history *h, const struct raw_call *call, unsigned at)
 {
     const unsigned dir = node_of(h, call->dir);
-    const enum vv_double_call kind = call->told.call;
+    const enum vv_double_call kind = call->call;
     struct name *found = dir == NEVER ? NULL : find_name(&h->live, dir, call->name);
 
     if (dir == NEVER || (kind == VV_CALL_CREATE && found != NULL))
@@ -463,11 +446,11 @@ static void tell_bytes(struct history *h, const struct raw_call *call, unsigned 
 
     if (node == NEVER)
         return;
-    struct operation *operation = add_operation(h, kinds[call->told.call], at, node);
+    struct operation *operation = add_operation(h, kinds[call->call], at, node);
     operation->data = h->replay->arena + call->data;
     operation->offset = call->offset;
     operation->size = call->size;
-    if (h->scope->is_dull != NULL && h->scope->is_dull(call->told.path))
+    if (h->scope->is_dull != NULL && h->scope->is_dull(call->path))
         operation->durable_at = at;
 }
 
@@ -496,7 +479,7 @@ static void tell_history(struct history *h)
     h->live = h->stand;
     for (unsigned at = 0; at < shared->call_count; at++) {
         const struct raw_call *call = &shared->calls[at];
-        switch (call->told.ignored ? VV_CALL_COUNT : call->told.call) {
+        switch (call->call) {
         case VV_CALL_CREATE:
         case VV_CALL_MKDIR:
         case VV_CALL_RENAME:
@@ -548,6 +531,16 @@ static void put_piece(uint8_t **bytes, size_t *size, size_t *capacity, const str
     memcpy(*bytes + operation->offset + from, operation->data + from, (size_t)(to - from));
 }
 
+/* A drive that loses power in the middle of a sector may leave anything in it. */
+static void garble(uint8_t *bytes, size_t size, uint64_t from, uint64_t to)
+{
+    const uint64_t first = from / SECTOR * SECTOR;
+    const uint64_t end = (to + SECTOR - 1) / SECTOR * SECTOR;
+
+    if (from < to && first < size)
+        memset(bytes + first, 0xa5, (size_t)((end < size ? end : size) - first));
+}
+
 static void land_bytes(uint8_t **bytes, size_t *size, size_t *capacity, const struct operation *operation,
                        const struct choice *choice)
 {
@@ -564,6 +557,9 @@ static void land_bytes(uint8_t **bytes, size_t *size, size_t *capacity, const st
     if (operation->kind == BYTES) {
         put_piece(bytes, size, capacity, operation, 0, choice->hole);
         put_piece(bytes, size, capacity, operation, choice->hole + choice->size, operation->size);
+        if (choice->garbles)
+            garble(*bytes, *size, operation->offset + choice->hole,
+                   operation->offset + choice->hole + choice->size);
     }
 }
 
@@ -679,7 +675,7 @@ static void write_dir(struct history *h, unsigned dir, const char *path)
 static void find(struct history *h, const char *denial)
 {
     h->report->violations++;
-    if (h->scope->quiet || h->shown++ >= FINDINGS_SHOWN)
+    if (h->shown++ >= FINDINGS_SHOWN)
         return;
     (void)fprintf(stderr, "%s: %s\n", current, denial);
 }
@@ -707,8 +703,8 @@ static void try_disk(struct history *h)
         return;
     h->report->checked++;
     (void)snprintf(current, sizeof current, "%s: after call %u (%s %s), %s", h->scope->name, h->point,
-                   last == NULL ? "" : vv_double_call_name(last->told.call),
-                   last == NULL ? "" : last->told.path, h->tried);
+                   last == NULL ? "" : vv_double_call_name(last->call), last == NULL ? "" : last->path,
+                   h->tried);
     write_dir(h, 0, h->disk);
     if (!h->check(h->context, h->disk, h->point, denial))
         find(h, denial);
@@ -735,7 +731,7 @@ static void say(struct history *h, const char *what, unsigned which)
     const struct operation *operation = h->pending[which];
     const struct raw_call *call = &h->replay->shared->calls[operation->at];
     (void)snprintf(h->tried, sizeof h->tried, "%s: %s of call %u, %.60s @%llu+%llu", what,
-                   kinds[operation->kind], operation->at + 1, call->told.path,
+                   kinds[operation->kind], operation->at + 1, call->path,
                    (unsigned long long)operation->offset, (unsigned long long)operation->size);
 }
 
@@ -754,6 +750,8 @@ static void tear(struct history *h, unsigned which)
     const uint64_t page = size > VV_PAGE_SIZE ? VV_PAGE_SIZE : 0;
 
     try_as(h, "zeros", which, (struct choice){ .lands = true, .extends = true, .size = size });
+    try_as(h, "garbage", which,
+           (struct choice){ .lands = true, .extends = true, .garbles = true, .size = size });
     if (size < 2)
         return;
     try_as(h, "first half", which, (struct choice){ .lands = true, .hole = half, .size = size - half });
@@ -855,8 +853,8 @@ static bool is_worth_it(const struct history *h, unsigned point)
 {
     if (point == h->scope->first || point == 0 || marks_at(h, point) != marks_at(h, point - 1))
         return true;
-    const struct replay_call *last = &h->replay->shared->calls[point - 1].told;
-    return !last->ignored && last->call != VV_CALL_SYNC && last->call != VV_CALL_SYNC_DIR;
+    const struct raw_call *last = &h->replay->shared->calls[point - 1];
+    return last->call != VV_CALL_SYNC && last->call != VV_CALL_SYNC_DIR;
 }
 
 static void start_bytes(struct node *node)

@@ -5,22 +5,21 @@
  * been made when the power went: what was synced is there, and of the rest any part may be.
  *
  *   bytes of a file   stand once the file was synced. Until then a write may be lost, or land alone, or without
- *                     earlier ones; it may be torn (one half, or all but a sector or a page); or the file may
- *                     have got its length and nothing but zeros in it. Of lengths that were set: lost or there.
+ *                     earlier ones; it may be torn (one half, or all but a sector or a page); the file may have
+ *                     got its length and nothing but zeros in it; or garbage, in whole sectors, so that older
+ *                     bytes which share one with the write are gone too. Of lengths that were set: lost or there.
  *   names             stand once their directory was synced: syncing the file is not enough, nor is syncing another
  *                     directory. Until then each create, mkdir, rename and unlink is lost or there, on its own.
  *
  * The states that are tried for each point (all subsets would be too many): none of what is pending; all; each
- * prefix in order; each operation missing; each alone; names without bytes; each write as zeros; each write torn
- * in seven ways; some subsets by chance, from a seed. A state that was tried before with the same marks behind
- * it is passed over. The others are written out as files and shown to a check, which may do with them what it likes.
- * The model is ALICE's (Pillai and others, OSDI 2014), at its strictest. */
+ * prefix in order; each operation missing; each alone; names without bytes; each write as zeros or garbage, and torn
+ * in six ways; some subsets by chance, from a seed. A state that was tried before with the same marks behind it is
+ * passed over. The others are written out as files and shown to a check, which may do with them what it likes. The
+ * model is ALICE's (Pillai and others, OSDI 2014), at its strictest. */
 #ifndef REPLAY_H
 #define REPLAY_H
 
 #include "base/double.h"
-
-enum { REPLAY_PATH = 120 };
 
 /* A recording. It lies in shared memory: a child may make it, and be killed in the middle. */
 struct replay;
@@ -35,16 +34,6 @@ void replay_attach(struct replay *replay, struct vv_double *d);
 unsigned replay_mark(struct replay *replay);
 unsigned replay_calls(const struct replay *replay);
 
-/* One call as it was recorded. A planted bug is a call that is left out. */
-struct replay_call {
-    enum vv_double_call call;
-    bool ignored;
-    char path[REPLAY_PATH]; /* of the file or directory, relative to the world */
-};
-struct replay_call *replay_call(struct replay *replay, unsigned number);
-/* Another: the call is made after the one that follows it; the last one: never. */
-void replay_delay(struct replay *replay, unsigned number);
-
 /* Judge what lies in `world` when `calls` calls were made: true, or why not in `denial`. */
 typedef bool (*replay_check_fn)(void *context, const char *world, unsigned calls, char denial[512]);
 
@@ -53,7 +42,6 @@ struct replay_scope {
     unsigned first;                    /* points before so many calls are left out */
     unsigned chances;                  /* subsets by chance for each point */
     unsigned one_in;                   /* of the distinct states every so-manieth is checked; 0, 1: all */
-    bool quiet;                        /* do not print what is found */
     bool brief;                        /* no torn and no zeroed writes */
     bool (*is_dull)(const char *path); /* files whose bytes do not matter; may be NULL */
 };

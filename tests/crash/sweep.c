@@ -20,6 +20,7 @@
 #include "base/alloc.h"
 #include "base/double.h"
 #include "scratch.h"
+#include "tally.h"
 
 enum {
     CALLS = 4096,       /* more than any operation here should make */
@@ -43,6 +44,8 @@ struct shared {
     unsigned seen;
     varve_status status; /* what `run` returned */
     bool finished;       /* it did */
+    unsigned fired_in;   /* the opening in which it was */
+    bool synced_again;   /* in which the file whose sync failed was asked for another */
     bool allocation_failed;
     char words[504];
 };
@@ -60,6 +63,7 @@ struct sweep {
     struct shared *shared;
     struct sweep_ledger prepared;
     bool quiet;
+    bool quick; /* VARVE_TEST_QUICK: fewer errnos, one allocation in eight */
     unsigned shown;
     char root[SCRATCH_PATH];
     char base[SCRATCH_PATH + 16], work[SCRATCH_PATH + 16], again[SCRATCH_PATH + 16];
@@ -90,6 +94,11 @@ varve_status sweep_end(struct sweep_ledger *ledger, unsigned step, varve_status 
     at->status = status;
     __atomic_store_n(&at->ended, true, __ATOMIC_RELEASE); /* last: a kill may come between any two */
     return status;
+}
+
+void sweep_reopened(struct sweep_ledger *ledger)
+{
+    ledger->openings++;
 }
 
 enum sweep_expectation sweep_expect(const struct sweep_ledger *ledger, unsigned step)
@@ -190,6 +199,11 @@ struct recorder {
     bool plain;
 };
 
+static bool is_sync(enum vv_double_call call)
+{
+    return call == VV_CALL_SYNC || call == VV_CALL_SYNC_DIR;
+}
+
 static void record(void *context, const struct vv_double_event *event)
 {
     const struct recorder *recorder = context;
@@ -200,9 +214,19 @@ static void record(void *context, const struct vv_double_event *event)
         name_of(event, recorder->store, shared->calls[shared->seen].name);
         shared->seen++;
     }
-    if (!recorder->plain && vv_double_fired(&shared->d) && shared->fired.name[0] == '\0') {
+    if (recorder->plain || !vv_double_fired(&shared->d))
+        return;
+    char name[48];
+    name_of(event, recorder->store, name);
+    if (shared->fired.name[0] == '\0') {
         shared->fired.call = event->call;
-        name_of(event, recorder->store, shared->fired.name);
+        memcpy(shared->fired.name, name, sizeof name);
+        shared->fired_in = shared->ledger.openings;
+    } else if (event->call == VV_CALL_CREATE && strcmp(name, shared->fired.name) == 0) {
+        shared->fired_in = shared->ledger.openings + 1; /* another file, or another handle */
+    } else if (is_sync(event->call) && is_sync(shared->fired.call) &&
+               shared->fired_in == shared->ledger.openings && strcmp(name, shared->fired.name) == 0) {
+        shared->synced_again = true;
     }
 }
 
@@ -252,6 +276,7 @@ static int in_a_child(struct sweep *s, const struct point *point, const char *fo
 
     store_path(folder, path);
     shared->finished = false;
+    shared->synced_again = false;
     shared->allocation_failed = false;
     shared->status = VARVE_OK;
     memset(&shared->fired, 0, sizeof shared->fired);
@@ -357,14 +382,15 @@ static void judge_fault(struct sweep *s, const struct point *point)
 {
     const struct shared *shared = s->shared;
     const enum vv_double_call call = shared->fired.call;
-    const bool is_sync = call == VV_CALL_SYNC || call == VV_CALL_SYNC_DIR;
     const bool uncertain = anything_ended_as(shared, VARVE_UNCERTAIN);
 
     judge_statuses(s, point, vv_fail_errno(point->number, "judge"));
-    if (is_sync && !uncertain && !(s->op->is_hint != NULL && s->op->is_hint(shared->fired.name)))
+    if (is_sync(call) && shared->synced_again)
+        find(s, point, "a sync of %s failed and it was asked for another", shared->fired.name);
+    if (is_sync(call) && !uncertain && !(s->op->is_hint != NULL && s->op->is_hint(shared->fired.name)))
         find(s, point, "a sync of %s failed and nothing says UNCERTAIN", shared->fired.name);
     /* Sticky: a later sync may have failed as well. A rename may have happened. */
-    if (!is_sync && uncertain && point->kind != SWEEP_STICKY && call != VV_CALL_RENAME)
+    if (!is_sync(call) && uncertain && point->kind != SWEEP_STICKY && call != VV_CALL_RENAME)
         find(s, point, "UNCERTAIN, though a failed %s is an ordinary failure", vv_double_call_name(call));
     if (shared->status == VARVE_OK && point->kind != SWEEP_SHORT)
         s->report->absorbed++;
@@ -448,10 +474,11 @@ static void sweep_kills(struct sweep *s)
 
 static void sweep_faults(struct sweep *s)
 {
-    static const int numbers[] = { EIO, ENOSPC, EDQUOT, EFBIG, EMFILE, ENOMEM, EROFS, EACCES, EINTR };
+    static const int numbers[] = { EIO, ENOSPC, EINTR, EDQUOT, EFBIG, EMFILE, ENOMEM, EROFS, EACCES };
+    const size_t count = s->quick ? 3 : sizeof numbers / sizeof numbers[0];
 
     for (unsigned nth = 1; nth <= s->report->calls; nth++) {
-        for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        for (size_t i = 0; i < count; i++) {
             const struct point ways[] = {
                 { .kind = SWEEP_FAULT, .mode = VV_DOUBLE_FAIL, .nth = nth, .number = numbers[i] },
                 { .kind = SWEEP_STICKY, .mode = VV_DOUBLE_STICK, .nth = nth, .number = numbers[i] },
@@ -477,7 +504,7 @@ static void sweep_faults(struct sweep *s)
 
 static void sweep_memory(struct sweep *s)
 {
-    for (unsigned nth = 1; nth <= ALLOCATIONS; nth++) {
+    for (unsigned nth = 1; nth <= ALLOCATIONS; nth += s->quick ? 8 : 1) {
         const struct point point = { .kind = SWEEP_MEMORY, .mode = VV_DOUBLE_PASS, .nth = nth };
         const bool fired = visit(s, &point);
         check(s, &point, s->work);
@@ -521,7 +548,9 @@ static bool begin(struct sweep *s)
 
 void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *report)
 {
-    struct sweep s = { .op = op, .report = report, .quiet = quiet };
+    struct sweep s = {
+        .op = op, .report = report, .quiet = quiet, .quick = getenv("VARVE_TEST_QUICK") != NULL
+    };
 
     *report = (struct sweep_report){ .calls = 0 };
     s.shared = mmap(NULL, sizeof *s.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -562,7 +591,11 @@ static bool is_asked_for(int argc, char **argv, const char *name)
 int sweep_main(int argc, char **argv, const struct sweep_op *ops, size_t count)
 {
     unsigned swept = 0;
+    uint64_t killed[2] = { 0, 0 }; /* points, violations */
+    uint64_t failed[2] = { 0, 0 };
     unsigned violations = 0;
+
+    scratch_in_memory();
 
     (void)printf("%-20s %6s", "operation", "calls");
     for (int kind = SWEEP_KILL; kind < SWEEP_KINDS; kind++)
@@ -578,9 +611,17 @@ int sweep_main(int argc, char **argv, const struct sweep_op *ops, size_t count)
         for (int kind = SWEEP_KILL; kind < SWEEP_KINDS; kind++)
             (void)printf(" %8u", report.points[kind]);
         (void)printf(" %8u %8u %10u\n", report.absorbed, report.unfired, sweep_violations(&report));
+        for (int kind = SWEEP_KILL; kind < SWEEP_KINDS; kind++) {
+            uint64_t *sum =
+                kind == SWEEP_KILL || kind == SWEEP_TORN || kind == SWEEP_RECOVERY ? killed : failed;
+            sum[0] += report.points[kind];
+            sum[1] += report.violations[kind];
+        }
         violations += sweep_violations(&report);
         swept++;
     }
+    tally("kill", killed[0], killed[1]);
+    tally("fault", failed[0], failed[1]);
     if (swept == 0) {
         (void)fprintf(stderr, "no operation has that name\n");
         return 2;

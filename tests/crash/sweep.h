@@ -18,8 +18,9 @@
  *   recovery   after each kill, where the row has `reopen`: kill and fail that at each of its calls too
  * After each of them `check` is called twice, each in a child of its own: opening again changes nothing. The
  * harness itself judges what a check cannot see: a child that dies of anything but our kill, or hangs; a failed
- * sync that nobody reports as UNCERTAIN (the bytes are still in the page cache, so they look well); a status
- * that does not fit the errno. What none of this sees is bytes that were never synced: lost-write replay does. */
+ * sync that nobody reports as UNCERTAIN (the bytes are still in the page cache, so they look well), or after which
+ * the same opening syncs that file again; a status that does not fit the errno. What none of this sees is bytes
+ * that were never synced: lost-write replay does. */
 #ifndef SWEEP_H
 #define SWEEP_H
 
@@ -35,13 +36,16 @@ struct sweep_step {
 };
 struct sweep_ledger {
     struct sweep_step steps[SWEEP_STEPS];
-    char denial[512]; /* why the check says no */
+    unsigned openings; /* see sweep_reopened */
+    char denial[512];  /* why the check says no */
 };
 
 void sweep_begin(struct sweep_ledger *ledger, unsigned step);
 /* `evidence` may be NULL. Returns `status`. */
 varve_status sweep_end(struct sweep_ledger *ledger, unsigned step, varve_status status, const void *evidence,
                        size_t evidence_size);
+/* `run` has closed the store and opens it again: whoever does may sync a file whose sync failed before. */
+void sweep_reopened(struct sweep_ledger *ledger);
 enum sweep_expectation sweep_expect(const struct sweep_ledger *ledger, unsigned step);
 /* Why a check says no; returns false. */
 bool sweep_deny(struct sweep_ledger *ledger, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -85,7 +89,7 @@ struct sweep_report {
     unsigned unfired; /* the run made fewer calls than the plain one: it was not deterministic */
 };
 
-/* Sweep one operation. Says what it finds on stderr unless `quiet`. */
+/* Sweep one operation; with VARVE_TEST_QUICK in the environment not by every errno and allocation. Says what it finds on stderr unless `quiet`. */
 void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *report);
 unsigned sweep_violations(const struct sweep_report *report);
 

@@ -209,6 +209,7 @@ static varve_status run_reopened(const struct vv_vfs *vfs, const char *path, str
     for (unsigned step = PREPARED + 1; step <= PREPARED + 2; step++) {
         struct vv_dir dir = VV_DIR_NONE;
         struct vv_place *place = NULL;
+        sweep_reopened(ledger);
         varve_status status = open_store(vfs, path, false, &dir, &place);
         if (place != NULL)
             status = commit_step(place, ledger, step);
@@ -248,21 +249,30 @@ out:
     return rc;
 }
 
-/* Code, then the commit that would name it (J6). */
+static varve_status code_step(struct vv_place *place, struct sweep_ledger *ledger, unsigned step)
+{
+    uint8_t hash[VV_HASH_SIZE];
+
+    vv_code_hash("bytecode", 8, hash);
+    sweep_begin(ledger, step);
+    return sweep_end(ledger, step, journal->code_put(place, hash, "bytecode", 8), hash, sizeof hash);
+}
+
+/* Code, the same again, then the commit that would name it (J6). */
 static varve_status run_code(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
                              void *context)
 {
     struct vv_dir dir = VV_DIR_NONE;
     struct vv_place *place = NULL;
     varve_status rc = open_store(vfs, path, false, &dir, &place);
-    uint8_t hash[VV_HASH_SIZE];
 
     (void)context;
-    vv_code_hash("bytecode", 8, hash);
     if (place != NULL) {
-        sweep_begin(ledger, FIRST_TAG + 2);
-        rc = sweep_end(ledger, FIRST_TAG + 2, journal->code_put(place, hash, "bytecode", 8), hash,
-                       sizeof hash);
+        const varve_status statuses[] = { code_step(place, ledger, FIRST_TAG + 2),
+                                          code_step(place, ledger, FIRST_TAG + 3),
+                                          commit_step(place, ledger, PREPARED + 1) };
+        for (size_t i = 0; i < 3; i++)
+            rc = rc == VARVE_OK ? statuses[i] : rc;
     }
     vv_journal_close(place);
     vv_dir_close(&dir);
@@ -356,15 +366,18 @@ static bool judge_refs(struct judge *judge)
 
 static bool judge_code(struct judge *judge)
 {
-    uint8_t *code = NULL;
-    size_t size = 0;
-
-    if (sweep_expect(judge->ledger, FIRST_TAG + 2) != SWEEP_PRESENT)
-        return true;
-    const varve_status rc =
-        journal->code_get(judge->place, judge->ledger->steps[FIRST_TAG + 2].evidence, &code, &size);
-    vv_free(code);
-    return rc == VARVE_OK && size == 8 ? true : sweep_deny(judge->ledger, "the code: %s", vv_words());
+    for (unsigned step = FIRST_TAG + 2; step < FIRST_TAG + 4; step++) {
+        uint8_t *code = NULL;
+        size_t size = 0;
+        if (sweep_expect(judge->ledger, step) != SWEEP_PRESENT)
+            continue;
+        const varve_status rc =
+            journal->code_get(judge->place, judge->ledger->steps[step].evidence, &code, &size);
+        vv_free(code);
+        if (rc != VARVE_OK || size != 8)
+            return sweep_deny(judge->ledger, "the code: %s", vv_words());
+    }
+    return true;
 }
 
 static bool check_journal(const char *path, struct sweep_ledger *ledger, void *context)
@@ -423,16 +436,17 @@ static bool is_hint(const char *name)
 
 int main(int argc, char **argv)
 {
+    static unsigned one = 1;
     static unsigned few = 2;
     static unsigned many = 9;
     const struct sweep_op ops[] = {
         { "create", NULL, run_create, check_journal, NULL, is_hint, NULL },
-        { "commit", prepare_journal, run_commits, check_journal, NULL, is_hint,
-          &few }, /* recovery: see refs */
+        { "commit", prepare_journal, run_commits, check_journal, NULL, is_hint, &few },
         { "turnover", prepare_journal, run_commits, check_journal, NULL, is_hint, &many },
-        { "refs", prepare_journal, run_refs, check_journal, reopen_journal, is_hint, NULL },
+        { "refs", prepare_journal, run_refs, check_journal, NULL, is_hint, NULL },
         { "reopened", prepare_journal, run_reopened, check_journal, NULL, is_hint, NULL },
         { "code", prepare_journal, run_code, check_journal, NULL, is_hint, NULL },
+        { "recovery", prepare_journal, run_commits, check_journal, reopen_journal, is_hint, &one },
     };
 
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);

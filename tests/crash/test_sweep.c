@@ -35,7 +35,8 @@ enum vice {
     TRIPS,          /* cannot go on when a temporary lies about */
     FORGETS_MEMORY, /* takes no memory for nothing to do */
     FRAIL_RECOVERY, /* rewrites the book in place whenever it opens */
-    FAILS_FOR_GOOD  /* after one failure, all later steps fail */
+    FAILS_FOR_GOOD, /* after one failure, all later steps fail */
+    GOES_ON         /* after a failed sync, as if nothing were */
 };
 
 static enum vice vice_of(const void *context)
@@ -190,6 +191,8 @@ static varve_status run_book(const struct vv_vfs *vfs, const char *path, struct 
         rc = rc == VARVE_OK ? status : rc;
         if (rc != VARVE_OK && vice_of(context) == FAILS_FOR_GOOD)
             TRY(vv_fail(VARVE_CONFLICT, "not today"));
+        if (status == VARVE_UNCERTAIN && vice_of(context) != GOES_ON)
+            break;
     }
 out:
     vv_dir_close(&dir);
@@ -293,7 +296,7 @@ static void each_planted_bug_is_found(void **state)
         { ABORTS, SWEEP_STICKY },         { MISNAMES, SWEEP_FAULT },
         { OVERCAUTIOUS, SWEEP_FAULT },    { TRIPS, SWEEP_KILL },
         { FORGETS_MEMORY, SWEEP_MEMORY }, { FRAIL_RECOVERY, SWEEP_RECOVERY },
-        { FAILS_FOR_GOOD, SWEEP_FAULT },
+        { FAILS_FOR_GOOD, SWEEP_FAULT },  { GOES_ON, SWEEP_FAULT },
     };
 
     (void)state;

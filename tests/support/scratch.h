@@ -5,7 +5,9 @@
 
 enum { SCRATCH_PATH = 256 };
 
-/* All three end the program with words when the system refuses: a test without its directory proves nothing. */
+/* All end the program with words when the system refuses: a test without its directory proves nothing. */
+/* From now on in memory, unless TMPDIR says where: thousands of small stores, whose speed is not to be a disk's. */
+void scratch_in_memory(void);
 void scratch_new(char path[SCRATCH_PATH]);
 /* `to` must not exist. Holes stay holes, links stay links (hard links among the copied files included). */
 void scratch_copy(const char *from, const char *to);

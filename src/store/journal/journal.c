@@ -471,9 +471,13 @@ static varve_status journal_read_all(struct vv_place *place, const struct vv_pag
 static varve_status journal_code_put(struct vv_place *place, const uint8_t hash[32], const void *code,
                                      size_t size)
 {
-    const varve_status rc = vv_place_writable(place);
+    varve_status rc = vv_place_writable(place);
 
-    return rc != VARVE_OK ? rc : vv_codepool_put(&place->dir, hash, code, size);
+    if (rc == VARVE_OK)
+        rc = vv_codepool_put(&place->dir, hash, code, size);
+    if (rc == VARVE_UNCERTAIN)
+        place->poisoned = true; /* a directory's sync too is not asked for a second time (P4) */
+    return rc;
 }
 
 static varve_status journal_code_get(struct vv_place *place, const uint8_t hash[32], uint8_t **code,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/plant.h"
 
 /* ---- Segments --------------------------------------------------------------------------------- */
 
@@ -318,13 +319,27 @@ static varve_status unwrite(struct vv_segment *segment, uint64_t offset)
     uint64_t size = 0;
 
     TRY(vv_file_size(&segment->file, &size));
-    if (offset < size)
+    if (offset < size && !VV_PLANT("failure-kept"))
         TRY(vv_file_write(&segment->file, zeros, sizeof zeros, offset));
     if (size > segment->written && offset < size) {
         const uint64_t keep = offset < segment->written ? segment->written : offset;
         TRY(vv_file_truncate(&segment->file, keep));
     }
     TRY(vv_file_sync_new(&segment->file));
+out:
+    return rc;
+}
+
+/* A planted bug (J3): without padding a record would share its first block with the end of the one before. */
+static varve_status rewrite_neighbour(struct vv_segment *segment, uint64_t offset)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t block[VV_RECORD_ALIGN];
+
+    if (offset < sizeof block)
+        return VARVE_OK;
+    TRY(vv_file_read(&segment->file, block, sizeof block, offset - sizeof block));
+    TRY(vv_file_write(&segment->file, block, sizeof block, offset - sizeof block));
 out:
     return rc;
 }
@@ -338,6 +353,8 @@ varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data
     TRY(segment_of(log, address, &segment, &left));
     VV_ASSERT(segment != NULL && size <= left);
     const uint64_t offset = address - segment->start;
+    if (VV_PLANT("sector-rewritten"))
+        TRY(rewrite_neighbour(segment, offset));
     rc = vv_file_write(&segment->file, data, size, offset);
     if (rc == VARVE_OK) {
         if (offset + size > segment->written)
@@ -796,7 +813,8 @@ varve_status vv_log_scan(struct vv_log *log, struct vv_chain *chain, const struc
         struct vv_chain ahead = *chain;
         vv_chain_advance(&ahead, &record);
         TRY(successor(&s, &ahead, &next, &found));
-        const bool vouched = scan->acknowledged >= ahead.end || (found && next.synced >= ahead.end);
+        const bool vouched = scan->acknowledged >= ahead.end || (found && next.synced >= ahead.end) ||
+                             VV_PLANT("debris-accepted");
         TRY(take_record(&s, &record, vouched, &stop));
         if (stop) {
             if (scan->debris != NULL)

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/plant.h"
 #include "store/journal/place.h"
 #include "store/journal/prepare.h"
 
@@ -20,7 +21,7 @@ static const struct vv_piece no_piece = { .data = (const uint8_t *)"", .size = 0
 static varve_status poison_if(struct vv_place *place, varve_status rc)
 {
     if (rc == VARVE_UNCERTAIN)
-        place->poisoned = true;
+        place->poisoned = !VV_PLANT("poison-forgotten");
     return rc;
 }
 
@@ -28,7 +29,10 @@ static varve_status poison_if(struct vv_place *place, varve_status rc)
 static varve_status sync_log(struct vv_place *place)
 {
     const uint64_t begin = vv_clock_monotonic_ns();
-    const varve_status rc = poison_if(place, vv_log_sync(&place->log, place->chain.synced, place->chain.end));
+    const varve_status rc =
+        VV_PLANT("sync-log")
+            ? VARVE_OK
+            : poison_if(place, vv_log_sync(&place->log, place->chain.synced, place->chain.end));
 
     if (rc == VARVE_OK)
         place->chain.synced = place->chain.end;
@@ -80,7 +84,7 @@ static varve_status append(struct vv_place *place, struct vv_record *record, str
     pthread_mutex_lock(&place->mutex);
     place->stored += record->size;
     pthread_mutex_unlock(&place->mutex);
-    if (durable)
+    if (durable && !VV_PLANT("ack-before-sync"))
         TRY(sync_log(place));
 out:
     return rc;
@@ -142,7 +146,7 @@ static varve_status settle(struct vv_place *place)
 {
     if (place->acknowledged >= place->chain.end)
         place->chain.synced = place->chain.end;
-    if (place->chain.synced >= place->chain.end)
+    if (place->chain.synced >= place->chain.end || VV_PLANT("settle-skipped"))
         return VARVE_OK;
     return place->announced ? sync_log(place) : settle_tail(place);
 }
@@ -155,6 +159,10 @@ varve_status vv_place_announce(struct vv_place *place)
     if (place->announced)
         return VARVE_OK;
     TRY(settle(place)); /* before anything says that it is synced */
+    if (VV_PLANT("epoch-kept")) {
+        place->announced = true;
+        goto out;
+    }
     TRY(vv_clock_random(record.epoch, sizeof record.epoch));
     empty_sums(&record);
     record.time_ns = vv_clock_now_ns();
@@ -681,7 +689,10 @@ varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, 
         TRY(adopt_existing(place, change, existing, moving, durability != VARVE_BUFFERED));
         goto out;
     }
-    TRY(append_commit(place, change, pending, moving, durability != VARVE_BUFFERED, &record));
+    TRY(append_commit(place, change, pending, VV_PLANT("ref-outside-record") ? NULL : moving,
+                      durability != VARVE_BUFFERED, &record));
+    if (VV_PLANT("ref-outside-record") && moving != NULL)
+        TRY(append_moves(place, moving, 1, change->facts.time_ns));
     change->facts.number = record.number;
     change->facts.bytes_written = vv_record_used(&record);
     change->facts.locator = record.address;

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""plant.py BUILD [PLANT]... - switch on each planted bug in turn and see which harness finds it.
+
+BUILD is configured with -Dplant=true. A row of the table below is a bug, the harness that must find it, and what it
+is; the bugs themselves are where src/ says VV_PLANT("name"). The last row is the sound build, in which nobody may find
+anything. Ends with a table: violations by harness, '-' for none; a harness that the bug ends by a signal: 'died'.
+"""
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
+
+# Program of the build, arguments, and what it tells of.
+PROGRAMS = (
+    ("crash_journal", ("commit", "refs", "code"), ("kill", "fault")),
+    ("replay", ("little",), ("replay",)),
+)
+HARNESSES = [name for _, _, names in PROGRAMS for name in names]
+
+PLANTS = (
+    ("sync-log", "replay", "the log is not synced"),
+    ("sync-dir-segment", "replay", "the name of a new segment is not synced"),
+    ("ack-before-sync", "replay", "a commit is acknowledged before its sync"),
+    ("settle-skipped", "replay", "what a killed process left unsynced is promised"),
+    ("rename-before-sync", "replay", "a file is renamed into place before its bytes are synced"),
+    ("sync-code", "replay", "bytecode is not synced before a record names it"),
+    ("sync-code-dir", "replay", "the name of the pool of bytecode is not synced"),
+    ("ref-outside-record", "kill", "a ref moves in a record of its own, after the commit"),
+    ("debris-accepted", "replay", "a record at the log's end is taken without its sums"),
+    ("epoch-kept", "replay", "an opening goes on in the epoch of the one before"),
+    ("sector-rewritten", "replay", "a block that holds acknowledged bytes is written again"),
+    ("failure-kept", "fault", "a record whose write failed stays in the log"),
+    ("retry-sync", "fault", "a failed sync is tried again and believed"),
+    ("sync-error-ignored", "fault", "nobody looks whether a sync failed"),
+    ("poison-forgotten", "fault", "after a failed sync the store goes on writing"),
+)
+
+
+def sites():
+    """The names that src/ plants."""
+    found = set()
+    for folder, _, names in os.walk(os.path.join(ROOT, "src")):
+        for name in names:
+            if name.endswith(".c"):
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    found |= set(re.findall(r'VV_PLANT\("([^"]+)"\)', file.read()))
+    return found
+
+
+def run(build, program, arguments, plant):
+    """(harness, violations or 'died') of one program with one bug."""
+    names = next(names for name, _, names in PROGRAMS if name == program)
+    environment = dict(os.environ, VARVE_PLANT=plant, VARVE_TEST_QUICK="1")
+    try:
+        done = subprocess.run([os.path.join(build, "tests", "crash", program), *arguments], env=environment, timeout=600,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    except subprocess.TimeoutExpired:
+        return {name: "hung" for name in names}
+    told = dict.fromkeys(names, "died" if done.returncode < 0 else "ended")
+    for name, _, violations in re.findall(r"^tally: (\S+) (\d+) (\d+)$", done.stdout.decode(), re.M):
+        told[name] = int(violations) + (told[name] if isinstance(told[name], int) else 0)
+    return told
+
+
+def main():
+    build = sys.argv[1]
+    chosen = [row for row in PLANTS if len(sys.argv) == 2 or row[0] in sys.argv[2:]]
+    wrong = ["%s: planted nowhere" % name for name, _, _ in PLANTS if name not in sites()]
+    wrong += ["%s: planted, and not in the table" % name for name in sites() - {row[0] for row in PLANTS}]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = {(plant, program): pool.submit(run, build, program, arguments, plant)
+                for plant in [row[0] for row in chosen] + [""] for program, arguments, _ in PROGRAMS}
+    print("%-20s %s  %s" % ("planted", " ".join("%8s" % name for name in HARNESSES), "what"))
+    for plant, harness, words in chosen + [("", None, "the sound build")]:
+        told = {}
+        for program, _, _ in PROGRAMS:
+            told.update(jobs[plant, program].result())
+        print("%-20s %s  %s" % (plant or "none", " ".join("%8s" % (told[name] or "-") for name in HARNESSES), words))
+        if harness is not None and not isinstance(told.get(harness), int) or told.get(harness) == 0:
+            wrong.append("%s: %s does not find it" % (plant, harness))
+        if harness is None and any(told.values()):
+            wrong.append("the sound build: something is found")
+    for text in wrong:
+        print(text)
+    print("%d planted bugs, %d problems" % (len(chosen), len(wrong)))
+    return 1 if wrong else 0
+
+
+sys.exit(main())
