@@ -3,7 +3,7 @@
 #   make            build what this machine can: the command is build/varve (no engine yet: the store alone)
 #   make demo       set up, build and show: the store first, the engine's part after
 #   make test       set up, build with warnings as errors, run everything; the last line says how many passed
-#   make test-long  the same and the long tests
+#   make test-long  the same and the long tests: an hour and more; what the machine lacks is skipped, with the reason
 #   make test-asan  with AddressSanitizer and UBSan    make test-torture   with tiny segments, tables and caches
 #   make crash-plant  plant known bugs, one after the other: each must be found, and none in the sound build
 #   make fuzz       TARGET=revision: libFuzzer, a minute unless ARGS say otherwise
@@ -40,6 +40,7 @@ test:
 
 test-long:
 	@$(setup) store engine modules tests spec
+	@$(setup) long || echo 'test-long: what could not be installed will be skipped' >&2
 	@$(configure) $(BUILD) test enabled -Dtests=enabled -Dwerror=true -Ddefault_library=both
 	@tools/test.sh $(BUILD) $(ARGS)
 

@@ -1,13 +1,14 @@
 #!/bin/sh
 # setup.sh - bring in what varve is built from. Safe to run again; quick when nothing is missing.
 #
-#   tools/setup.sh [store] [engine] [modules] [tests] [spec] [all]     no word: all but spec
+#   tools/setup.sh [store] [engine] [modules] [tests] [spec] [long] [all]     no word: all but spec and long
 #   tools/setup.sh where engine|modules|spec                           print the folder; exit 1 if it is not there
 #
 #   store     compiler, meson, and the libraries of the store and the command (Debian packages)
 #   engine    the crate in engine/, compiled once per user: takes minutes, is kept for every clone
 #   modules   SQLite, QuickJS and Lua as WebAssembly, fetched by npm, checked against tools/modules.sha256
 #   tests     what the tests need beyond that (Debian packages)
+#   long      what `make test-long` needs beyond that: a kernel that is a process, file systems, spin
 #   spec      the WebAssembly specification's test suite, converted to JSON and binaries
 #
 # Packages are installed with apt-get, as root or by sudo if that asks no password. Otherwise, and always with
@@ -211,6 +212,25 @@ make_tests() {
     :
 }
 
+# Programs of the administrator's, which are not in everybody's PATH.
+have_admin() {
+    have "$1" || file_exists "/usr/sbin/$1" "/sbin/$1"
+}
+
+needs_long() {
+    need user-mode-linux have linux.uml
+    need dmsetup have_admin dmsetup
+    need kmod have_admin insmod
+    need e2fsprogs have_admin mkfs.ext4
+    need xfsprogs have_admin mkfs.xfs
+    need btrfs-progs have_admin mkfs.btrfs
+    need spin have spin
+}
+
+make_long() {
+    :
+}
+
 needs_engine() {
     ! where engine >/dev/null || return 0
     need build-essential have cc
@@ -322,8 +342,8 @@ case " $* " in
 esac
 for step in "$@"; do
     case $step in
-    store | engine | modules | tests | spec) "needs_$step" ;;
-    *) fail "no such step: $step (store engine modules tests spec all)" ;;
+    store | engine | modules | tests | spec | long) "needs_$step" ;;
+    *) fail "no such step: $step (store engine modules tests spec long all)" ;;
     esac
 done
 install_missing
