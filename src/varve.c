@@ -93,6 +93,13 @@ void varve_free(void *pointer)
 
 /* ---- 2. Store --------------------------------------------------------------------------------- */
 
+static varve_status check_settings(const varve_store_options *options)
+{
+    if (options->layout > VARVE_LAYOUT_JOURNAL || options->durability > VARVE_BUFFERED)
+        return vv_fail(VARVE_MISUSE, "varve_store_options has a layout or a durability that does not exist");
+    return VARVE_OK;
+}
+
 varve_status varve_store_open(const char *path, const varve_store_options *given, varve_store **store,
                               varve_error *error)
 {
@@ -106,9 +113,9 @@ varve_status varve_store_open(const char *path, const varve_store_options *given
     TRY(vv_door_flags(options.flags, VARVE_STORE_CREATE | VARVE_STORE_READ_ONLY, "varve_store_options"));
     if (options.flags == (VARVE_STORE_CREATE | VARVE_STORE_READ_ONLY))
         rc = vv_fail(VARVE_MISUSE, "a store cannot be made to be read only: CREATE with READ_ONLY");
-    else if (options.layout > VARVE_LAYOUT_JOURNAL || options.durability > VARVE_BUFFERED)
-        rc = vv_fail(VARVE_MISUSE, "varve_store_options has a layout or a durability that does not exist");
     else
+        rc = check_settings(&options);
+    if (rc == VARVE_OK)
         rc = vv_store_open(&vv_vfs_system, path, &options, store);
 out:
     return vv_error_deliver(error, rc);
@@ -128,6 +135,20 @@ varve_status varve_store_stat(varve_store *store, varve_store_info *info, varve_
     TRY(check_told(info, "varve_store_info"));
     vv_store_stat(store, &told);
     give_told(info, &told, sizeof told);
+out:
+    return vv_error_deliver(error, rc);
+}
+
+varve_status varve_store_configure(varve_store *store, const varve_store_options *given, varve_error *error)
+{
+    varve_store_options options = { 0 };
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_store_options"));
+    TRY(check_settings(&options));
+    TRY(vv_store_writable(store));
+    TRY(vv_store_configure(store, &options));
 out:
     return vv_error_deliver(error, rc);
 }
@@ -185,6 +206,20 @@ const varve_commit_info *varve_commit_get(const varve_commit *commit)
 void varve_commit_close(varve_commit *commit)
 {
     vv_commit_close(commit);
+}
+
+varve_status varve_commit_delete(varve_store *store, const varve_commit *commit, varve_error *error)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_door_need(commit, "commit"));
+    if (commit->store != store)
+        TRY(vv_fail(VARVE_MISUSE, "the commit is of another store"));
+    TRY(vv_store_writable(store));
+    TRY(store->layout->remove(store->place, &commit->facts.id, 1, vv_clock_now_ns()));
+out:
+    return vv_error_deliver(error, rc);
 }
 
 varve_status varve_log_open(varve_store *store, const varve_log_options *given, varve_log **log,

@@ -134,6 +134,9 @@ int cli_read_file(struct cli *cli, const char *path, uint8_t **data, size_t *siz
 bool cli_parse_size(const char *text, uint64_t *value); /* decimal, 0x, with k, M or G */
 bool cli_parse_u64(const char *text, uint64_t *value);
 
+/* One of the settings that a store keeps (cmd_config.c), into the options to open or configure it with. */
+int cli_setting(struct cli *cli, const char *key, const char *value, varve_store_options *options);
+
 /* ---- answer.c --------------------------------------------------------------------------------- */
 
 /* Say a failure of the library; returns its exit code. `receipt` may be NULL. */
@@ -233,6 +236,8 @@ int cmd_branch(struct cli *cli, int argc, char **argv);
 int cmd_tag(struct cli *cli, int argc, char **argv);
 int cmd_prove(struct cli *cli, int argc, char **argv);
 int cmd_verify(struct cli *cli, int argc, char **argv);
+int cmd_config(struct cli *cli, int argc, char **argv);
+int cmd_delete(struct cli *cli, int argc, char **argv);
 int cmd_fsck(struct cli *cli, int argc, char **argv);
 
 #endif

@@ -5,14 +5,16 @@
 
 int cmd_init(struct cli *cli, int argc, char **argv)
 {
-    const char *layout = "journal", *durability = "durable", *retain = "all";
+    const char *layout = "journal", *durability = NULL, *retain = NULL;
     varve_store_options store = VARVE_INIT(varve_store_options);
+    varve_store_options settings = VARVE_INIT(varve_store_options);
     varve_store_info info = VARVE_INIT(varve_store_info);
     varve_error error;
     int code = EXIT_DONE;
     const struct cli_option options[] = {
         { "--layout", 0, "LAYOUT", "how bytes are placed: journal", .text = &layout },
-        { "--retain", 0, "all", "which commits are kept: all", .text = &retain },
+        { "--retain", 0, "all|latest|N", "which commits are kept: all, or the newest of each branch",
+          .text = &retain },
         { "--durability", 0, "durable|buffered", "whether a commit waits for the disk", .text = &durability },
         { .name = NULL },
     };
@@ -27,17 +29,20 @@ int cmd_init(struct cli *cli, int argc, char **argv)
         return cli_error(cli, VARVE_UNSUPPORTED, "layout %s: this version has journal only", layout);
     if (strcmp(layout, "journal") != 0)
         return cli_usage(cli, "--layout %s: journal, tree, flat or chain", layout);
-    if (strcmp(retain, "all") != 0)
-        return cli_error(cli, VARVE_UNSUPPORTED, "--retain %s: this version keeps all commits", retain);
-    if (strcmp(durability, "durable") != 0 && strcmp(durability, "buffered") != 0)
-        return cli_usage(cli, "--durability %s: durable or buffered", durability);
+    if (retain != NULL)
+        code = cli_setting(cli, "retain", retain, &settings);
+    if (code == EXIT_DONE && durability != NULL)
+        code = cli_setting(cli, "durability", durability, &settings);
+    if (code != EXIT_DONE)
+        return code;
     store.flags = VARVE_STORE_READ_ONLY;
     if (varve_store_open(given, &store, &cli->store, &error) != VARVE_NOT_FOUND)
         return cli_error(cli, VARVE_EXISTS, "%s: already a store", given);
     store.flags = VARVE_STORE_CREATE;
     store.layout = VARVE_LAYOUT_JOURNAL;
-    store.durability = strcmp(durability, "buffered") == 0 ? VARVE_BUFFERED : VARVE_DURABLE;
     if (varve_store_open(given, &store, &cli->store, &error) != VARVE_OK ||
+        ((retain != NULL || durability != NULL) &&
+         varve_store_configure(cli->store, &settings, &error) != VARVE_OK) ||
         varve_store_stat(cli->store, &info, &error) != VARVE_OK)
         return cli_fail(cli, &error, NULL);
     if (cli->json) {

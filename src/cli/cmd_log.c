@@ -16,7 +16,9 @@ static void print_commit(struct cli *cli, const varve_commit_info *info, bool mo
         cli_line(cli, object);
         return;
     }
-    const bool gone = info->number == 0; /* a move that deleted the ref */
+    static const varve_commit_id no_id;
+    const bool gone = info->number == 0; /* a move that deleted the ref, or to a commit that was deleted */
+    const bool nameless = memcmp(&info->id, &no_id, sizeof no_id) == 0;
     char subject[CLI_SUBJECT], number[24];
     char *refs = gone ? NULL : cli_refs_of(cli, &info->id);
     cli_short_id(info->id.bytes, id);
@@ -25,7 +27,7 @@ static void print_commit(struct cli *cli, const varve_commit_info *info, bool mo
     cli_subject(info->message, subject);
     (void)snprintf(number, sizeof number, "r%" PRIu64, info->number);
     (void)fprintf(cli->out, "%s%-5s %s%s  %.19s  ", cli_paint(cli, cli->out, "\033[33m"), gone ? "-" : number,
-                  gone ? "-           " : id, cli_paint(cli, cli->out, "\033[0m"), when);
+                  nameless ? "-           " : id, cli_paint(cli, cli->out, "\033[0m"), when);
     if (refs != NULL && refs[0])
         (void)fprintf(cli->out, "%s(%s)%s  ", cli_paint(cli, cli->out, "\033[36m"), refs,
                       cli_paint(cli, cli->out, "\033[0m"));

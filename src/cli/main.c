@@ -30,7 +30,9 @@ static const struct command {
     { "steer history", "restore", "move the branch to a commit", cmd_restore },
     { NULL, "branch", "list, make or delete branches", cmd_branch },
     { NULL, "tag", "list, make or delete tags", cmd_tag },
+    { NULL, "delete", "take one commit out of the history", cmd_delete },
     { "keep and prove", "fsck", "read everything, report what is wrong", cmd_fsck },
+    { NULL, "config", "list, get or set what the store keeps of its own", cmd_config },
     { NULL, "prove", "prove what a commit holds at one page", cmd_prove },
     { NULL, "verify", "check a proof; needs no store", cmd_verify },
 };

@@ -2,6 +2,7 @@
  *
  *   facts   of the commit told last; its texts are what `info` lends
  *   next    the commit to look at next, zeros: none; of moves: the locator of the next one
+ *           A commit that was deleted is stepped over
  *   until   the youngest commit reachable from `until` that is not younger than where the walk is. Numbers fall
  *           along parents, so both walks go back in step and meet where they join, if they do */
 #include "store/history.h"
@@ -96,13 +97,24 @@ out:
     return rc;
 }
 
+/* The nearest commit before it that is there; zeros: none. */
+static varve_status parent_of(const varve_log *log, const struct vv_commit_facts *facts,
+                              varve_commit_id *parent)
+{
+    *parent = facts->parent;
+    if (vv_id_is_zero(parent))
+        return VARVE_OK;
+    return log->store->layout->ancestor(log->store->place, &facts->parent, parent);
+}
+
 /* Whether the commit in `facts` can be reached from `until`. */
 static varve_status is_excluded(varve_log *log, bool *excluded)
 {
     varve_status rc = VARVE_OK;
 
     while (log->has_until && log->until.number > log->facts.number) {
-        const varve_commit_id parent = log->until.parent;
+        varve_commit_id parent;
+        TRY(parent_of(log, &log->until, &parent));
         log->has_until = !vv_id_is_zero(&parent);
         if (log->has_until)
             TRY(load(log, &parent, &log->until));
@@ -156,12 +168,24 @@ static varve_status next_parent(varve_log *log)
             log->next = (varve_commit_id){ { 0 } };
             return VARVE_END;
         }
-        log->next = log->facts.parent;
+        TRY(parent_of(log, &log->facts, &log->next));
         TRY(is_wanted(log, &wanted));
     }
     vv_commit_tell(&log->facts, &log->info);
 out:
     return rc;
+}
+
+/* Of a commit that was deleted only its id is known. */
+static varve_status load_named(varve_log *log, const varve_commit_id *id)
+{
+    const varve_status rc = load(log, id, &log->facts);
+
+    if (rc != VARVE_NOT_FOUND)
+        return rc;
+    vv_commit_facts_release(&log->facts);
+    log->facts.id = *id;
+    return VARVE_OK;
 }
 
 static varve_status next_move(varve_log *log)
@@ -176,7 +200,7 @@ static varve_status next_move(varve_log *log)
     if (vv_id_is_zero(&log->move.to))
         vv_commit_facts_release(&log->facts);
     else
-        TRY(load(log, &log->move.to, &log->facts));
+        TRY(load_named(log, &log->move.to));
     vv_commit_tell(&log->facts, &log->info);
     log->info.time_ns = log->move.time_ns;
     log->info.move = log->move.what;

@@ -91,7 +91,8 @@ struct vv_layout_options {
     const struct vv_vfs *vfs;
     bool read_only;
     varve_durability durability;
-    uint64_t retain, snapshot_bytes;
+    uint64_t retain; /* 0: all; else the newest so many commits of each branch */
+    uint64_t snapshot_bytes;
     varve_finding_fn finding; /* may be NULL */
     varve_progress_fn progress;
     void *context; /* of both */
@@ -134,6 +135,9 @@ struct vv_layout {
     varve_status (*facts)(struct vv_place *place, const varve_commit_id *id,
                           struct vv_commit_facts *facts); /* NOT_FOUND */
     uint64_t (*last_number)(struct vv_place *place);      /* numbers are 1 .. this; gaps are possible */
+    /* The commit itself, or the nearest before it that was not removed; zeros: there is none. What the store never
+     * had is its own answer. */
+    varve_status (*ancestor)(struct vv_place *place, const varve_commit_id *id, varve_commit_id *found);
 
     /* The state of a commit, loaded by need. Released before the place is closed. */
     varve_status (*view)(struct vv_place *place, const struct vv_commit_facts *facts, struct vv_state *state);
@@ -166,6 +170,11 @@ struct vv_layout {
     varve_status (*move_refs)(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
                               int64_t time_ns);
 
+    /* Take commits out of the history, durably: they are neither listed nor found any more. What they need goes when
+     * no retained commit and no hold that is older needs it. NOT_FOUND; MISUSE when a ref names one: then none of
+     * the first 1024 is removed, and so on. */
+    varve_status (*remove)(struct vv_place *place, const varve_commit_id *ids, size_t count, int64_t time_ns);
+
     /* A commit in two steps: prepare outside any lock, then the one instant. `move` may be NULL (detached).
      * publish fills what the layout decides of `change->facts` (number, bytes_written, locator) and ends `pending`
      * on success and on failure. When the store already holds a commit with this id, only the ref moves and
@@ -176,6 +185,8 @@ struct vv_layout {
     void (*discard)(struct vv_place *place, struct vv_pending *pending);
 
     varve_status (*persist)(struct vv_place *place);
+    /* Other settings are in force from now on; what a commit's durability is, its publish is told. */
+    void (*configure)(struct vv_place *place, uint64_t retain, uint64_t snapshot_bytes);
     varve_status (*tidy)(struct vv_place *place, uint64_t budget,
                          bool *more); /* background work, a step at a time */
     void (*stat)(struct vv_place *place, struct vv_layout_stat *stat);

@@ -216,6 +216,14 @@ varve_status vv_record_facts_encode(enum vv_record_kind kind, const struct vv_re
     vv_bytes_varint(out, facts->move_count);
     for (size_t i = 0; i < facts->move_count; i++)
         encode_move(kind, facts, id, &facts->moves[i], out);
+    if (kind == VV_RECORD_REFS) {
+        vv_bytes_varint(out, facts->removal_count);
+        for (size_t i = 0; i < facts->removal_count; i++) {
+            vv_bytes_put(out, facts->removals[i].id, 32);
+            vv_bytes_put(out, facts->removals[i].ancestor, 32);
+            vv_bytes_varint(out, facts->removals[i].number);
+        }
+    }
     return vv_bytes_done(out);
 }
 
@@ -255,6 +263,29 @@ static void decode_move(struct vv_reader *reader, const struct vv_record *record
         reader->bad = true;
 }
 
+static varve_status decode_removals(struct vv_reader *reader, struct vv_record_facts *facts)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t count = vv_reader_varint(reader);
+
+    if (reader->bad || count > vv_reader_left(reader) / (2 * 32 + 1)) {
+        reader->bad = true; /* which the end of the decoding tells */
+        return VARVE_OK;
+    }
+    TRY(vv_alloc(&facts->removals, count, sizeof *facts->removals));
+    facts->removal_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct vv_record_removal *removal = &facts->removals[i];
+        vv_reader_copy(reader, removal->id, 32);
+        vv_reader_copy(reader, removal->ancestor, 32);
+        removal->number = vv_reader_varint(reader);
+        if (vv_hash_is_zero(removal->id) || removal->number > VV_PAGETREE_PAGES_MAX - 1)
+            reader->bad = true;
+    }
+out:
+    return rc;
+}
+
 varve_status vv_record_facts_decode(const struct vv_record *record, const void *bytes,
                                     struct vv_record_facts *facts)
 {
@@ -282,6 +313,8 @@ varve_status vv_record_facts_decode(const struct vv_record *record, const void *
     facts->move_count = count;
     for (size_t i = 0; i < count && !reader.bad; i++)
         decode_move(&reader, record, facts, &facts->moves[i]);
+    if (record->kind == VV_RECORD_REFS)
+        TRY(decode_removals(&reader, facts));
     TRY(vv_reader_done(&reader, "the facts of a record"));
 out:
     if (rc != VARVE_OK)
@@ -292,6 +325,7 @@ out:
 void vv_record_facts_release(struct vv_record_facts *facts)
 {
     vv_free(facts->moves);
+    vv_free(facts->removals);
     *facts = (struct vv_record_facts){ .moves = NULL };
 }
 

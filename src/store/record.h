@@ -1,7 +1,8 @@
 /* record.h - framing of all bytes in a log: a header that is checked, and three sections behind it.
  *
  *   header      VV_RECORD_HEADER bytes: what it is, where it lies, what it follows, sums of all that follows
- *   facts       commit: who, when, why, and the moves of refs; refs: the moves; checkpoint: where its trees begin
+ *   facts       commit: who, when, why, and the moves of refs; refs: moves, and commits that were removed;
+ *               checkpoint: where its trees begin
  *   directory   commit: meta, removed ids, per module its entry and where each changed page lies;
  *               checkpoint: all named values and all refs
  *   pages       commit: frames of page bytes; checkpoint: nodes and entries, each with its own sum
@@ -86,6 +87,11 @@ struct vv_record_move {
     uint64_t previous;        /* record of this ref's move before; 0: its first */
     uint64_t moves;           /* how many, this one included */
 };
+/* A commit that is taken out of the history. */
+struct vv_record_removal {
+    uint8_t id[32], ancestor[32]; /* the nearest commit before it that is retained; zeros: none */
+    uint64_t number;
+};
 struct vv_record_facts {
     /* Commit only. */
     uint8_t parent[32], seed[32];
@@ -94,6 +100,9 @@ struct vv_record_facts {
     /* Commit and refs. */
     struct vv_record_move *moves;
     size_t move_count;
+    /* Refs only. */
+    struct vv_record_removal *removals;
+    size_t removal_count;
 };
 
 /* `id` is the commit's: a move to it, or from its parent, does not spell it again. */

@@ -485,7 +485,10 @@ varve_status vv_revision_resolve(varve_store *store, const struct vv_revision *r
         if (rc == VARVE_OK && vv_id_is_zero(&facts.parent))
             rc = vv_fail(VARVE_NOT_FOUND, "there are only %llu commits before it", (unsigned long long)i);
         else if (rc == VARVE_OK)
-            at = facts.parent;
+            rc = store->layout->ancestor(store->place, &facts.parent, &at);
+        if (rc == VARVE_OK && vv_id_is_zero(&at))
+            rc = vv_fail(VARVE_NOT_FOUND, "there are only %llu commits before it that were not deleted",
+                         (unsigned long long)i);
         vv_commit_facts_release(&facts);
     }
     if (rc == VARVE_OK)

@@ -313,6 +313,10 @@ static varve_status open_directories(varve_store *store, const struct vv_vfs *vf
 
 /* ---- Open and close --------------------------------------------------------------------------- */
 
+static const struct vv_config default_config = { .durability = VARVE_DURABLE,
+                                                 .retain = VARVE_RETAIN_ALL,
+                                                 .snapshot_bytes = 64 << 20 };
+
 static varve_status store_alloc(const char *path, varve_store **store)
 {
     varve_store *made = NULL;
@@ -322,6 +326,7 @@ static varve_status store_alloc(const char *path, varve_store **store)
     made->dir = made->own = VV_DIR_NONE;
     made->lock = VV_FILE_NONE;
     made->holders = 1;
+    made->config = default_config;
     made->durability = VARVE_DURABLE;
     VV_ASSERT(pthread_mutex_init(&made->mutex, NULL) == 0);
     *store = made;
@@ -377,6 +382,34 @@ static varve_status check_layout(const varve_store *store, varve_layout wanted)
     return vv_fail(VARVE_EXISTS, "%s: the store there has the layout %s", store->path, store->layout->name);
 }
 
+static struct vv_config settings_of(const varve_store_options *options)
+{
+    return (struct vv_config){ .durability = options->durability,
+                               .retain = options->retain,
+                               .snapshot_bytes = options->snapshot_bytes };
+}
+
+/* As layouts know it: 0 is all. */
+static uint64_t newest_kept(const struct vv_config *config)
+{
+    return config->retain == VARVE_RETAIN_ALL ? 0 : config->retain;
+}
+
+/* The defaults, what the store has of its own, what this opening asks for. */
+static varve_status read_config(varve_store *store, const varve_store_options *options)
+{
+    const struct vv_config asked = settings_of(options);
+    struct vv_config own;
+    const varve_status rc = vv_config_read(&store->own, &own);
+
+    if (rc != VARVE_OK)
+        return vv_fail_within(rc, "%s", store->path);
+    vv_config_merge(&store->config, &own);
+    vv_config_merge(&store->config, &asked);
+    store->durability = store->config.durability;
+    return VARVE_OK;
+}
+
 varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
                            varve_store **out)
 {
@@ -384,7 +417,6 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     varve_store *store = NULL;
     struct vv_layout_options place_options = {
         .vfs = vfs,
-        .durability = options->durability == VARVE_DURABILITY_DEFAULT ? VARVE_DURABLE : options->durability,
         .read_only = options->flags & VARVE_STORE_READ_ONLY,
         .finding = options->finding,
         .context = options->context,
@@ -395,7 +427,6 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
         return vv_fail(VARVE_UNSUPPORTED, "%s: this varve makes stores of the layout journal only", path);
     TRY(store_alloc(path, &store));
     store->read_only = place_options.read_only;
-    store->durability = place_options.durability;
     TRY(create ? make_directories(store, vfs) : open_directories(store, vfs));
 
     /* A format that this varve does not know may lock in ways that it does not know either: look there first. */
@@ -416,11 +447,33 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     if (!store->read_only)
         TRY(finish_making(store));
     TRY(check_layout(store, options->layout));
+    TRY(read_config(store, options));
+    place_options.durability = store->config.durability;
+    place_options.retain = newest_kept(&store->config);
+    place_options.snapshot_bytes = store->config.snapshot_bytes;
     TRY(store->layout->open(&store->dir, &place_options, &store->place));
     *out = store;
     store = NULL;
 out:
     vv_store_close(store);
+    return rc;
+}
+
+varve_status vv_store_configure(varve_store *store, const varve_store_options *options)
+{
+    const struct vv_config asked = settings_of(options);
+    struct vv_config own;
+    varve_status rc = VARVE_OK;
+
+    (void)pthread_mutex_lock(&store->mutex);
+    TRY(vv_config_read(&store->own, &own));
+    vv_config_merge(&own, &asked);
+    TRY(vv_config_write(&store->own, &own));
+    vv_config_merge(&store->config, &asked);
+    store->durability = store->config.durability;
+    store->layout->configure(store->place, newest_kept(&store->config), store->config.snapshot_bytes);
+out:
+    (void)pthread_mutex_unlock(&store->mutex);
     return rc;
 }
 
@@ -448,12 +501,17 @@ void vv_store_stat(varve_store *store, varve_store_info *info)
     struct vv_layout_stat stat = { 0 };
     const size_t size = info->size;
 
+    (void)pthread_mutex_lock(&store->mutex);
+    const struct vv_config config = store->config;
+    (void)pthread_mutex_unlock(&store->mutex);
     store->layout->stat(store->place, &stat);
     *info = (varve_store_info){
         .size = size,
         .layout = store->layout->id,
         .format = VV_FORMAT,
-        .durability = store->durability,
+        .durability = config.durability,
+        .retain = config.retain,
+        .snapshot_bytes = config.snapshot_bytes,
         .commits = stat.commits,
         .refs = stat.refs,
         .writer_pid = store->read_only ? 0 : (uint64_t)getpid(),

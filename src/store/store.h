@@ -3,6 +3,7 @@
  *   .varve/format   "varve 1 journal": read before anything else is believed; published last when a store is made
  *   .varve/making   there while a store is being made: what lies in the directory then is half-made and may go
  *   .varve/lock     never unlinked; byte 0: a writer (exclusive) or readers (shared); the writer's pid as text
+ *   .varve/config   settings of the store's own (config.h)
  *   .varve/code/    bytecode by hash (codepool.h)
  * Laws: one writer process, refused with BUSY by name; the lock is an open-file-description lock, so a killed
  * holder leaves none and a forked child never unlocks (docs/design.md, P6). */
@@ -12,6 +13,7 @@
 #include <pthread.h>
 
 #include "page/pool.h"
+#include "store/config.h"
 #include "store/layout.h"
 
 enum { VV_FORMAT = 1 };
@@ -21,10 +23,11 @@ struct varve_store {
     struct vv_file lock;
     const struct vv_layout *layout;
     struct vv_place *place;
-    pthread_mutex_t mutex;      /* guards `tracker` */
+    pthread_mutex_t mutex;      /* guards `tracker`, `config` */
     struct vv_tracker *tracker; /* made for the first image: see vv_store_tracker */
     struct vv_pool *pool;
-    varve_durability durability;
+    struct vv_config config;            /* in force; guarded by `mutex` */
+    varve_durability _Atomic durability; /* the same */
     bool read_only;
     unsigned _Atomic sessions; /* begun and not ended */
     unsigned _Atomic holders;  /* the opener and every session and commit: the last one closes */
@@ -44,6 +47,8 @@ void vv_store_hold(varve_store *store);
 /* As varve_store_check. */
 varve_status vv_store_check(const struct vv_vfs *vfs, const char *path, const varve_check_options *options,
                             uint64_t *damage);
+/* As varve_store_configure. */
+varve_status vv_store_configure(varve_store *store, const varve_store_options *options);
 void vv_store_stat(varve_store *store, varve_store_info *info);
 /* MISUSE, naming it, when the store was opened to read only. */
 varve_status vv_store_writable(const varve_store *store);

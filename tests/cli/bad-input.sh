@@ -23,7 +23,8 @@ refuses 'a long path' 1 'File name too long' varve --store "$long" log
 refuses 'no path' 2 'no DIR' varve --store '' log
 refuses 'an option without its value' 2 'needs a value' varve log --store
 refuses 'a layout of later' 1 'journal only' varve init s --layout tree
-refuses 'retention of later' 1 'keeps all' varve init s --retain 5
+refuses 'retention of nothing' 2 'how many' varve init s --retain 0
+refuses 'another durability' 2 'durable or buffered' varve init s --durability lazy
 refuses 'a layout of never' 2 'journal' varve init s --layout round
 refuses 'a folder that is not empty' 1 'not empty' sh -c 'mkdir full && : >full/file && exec varve init full'
 varve init s >/dev/null

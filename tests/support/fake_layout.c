@@ -17,6 +17,7 @@ struct commit {
     struct vv_state state;
     struct changed *changed;
     size_t changed_count;
+    bool removed;
 };
 struct move {
     char name[256];
@@ -143,7 +144,7 @@ static bool begins_with(const uint8_t id[32], const uint8_t key[32], unsigned di
 static const struct commit *commit_of(const struct vv_place *place, const varve_commit_id *id)
 {
     for (size_t i = 0; i < place->commit_count; i++)
-        if (memcmp(&place->commits[i]->facts.id, id, sizeof *id) == 0)
+        if (!place->commits[i]->removed && memcmp(&place->commits[i]->facts.id, id, sizeof *id) == 0)
             return place->commits[i];
     return NULL;
 }
@@ -153,7 +154,7 @@ static varve_status find_id(struct vv_place *place, const uint8_t key[32], unsig
 {
     *count = 0;
     for (size_t i = 0; i < place->commit_count && *count < 2; i++)
-        if (begins_with(place->commits[i]->facts.id.bytes, key, digits))
+        if (!place->commits[i]->removed && begins_with(place->commits[i]->facts.id.bytes, key, digits))
             found[(*count)++] = place->commits[i]->facts.id;
     return VARVE_OK;
 }
@@ -166,7 +167,7 @@ static varve_status find_root(struct vv_place *place, const uint8_t key[32], uns
     *count = 0;
     for (size_t i = place->commit_count; i-- > 0 && *count < 2;) {
         const struct commit *commit = place->commits[i];
-        if (!begins_with(commit->facts.root.bytes, key, digits) ||
+        if (commit->removed || !begins_with(commit->facts.root.bytes, key, digits) ||
             (last != NULL && memcmp(&last->facts.root, &commit->facts.root, sizeof last->facts.root) == 0))
             continue;
         last = commit;
@@ -177,7 +178,7 @@ static varve_status find_root(struct vv_place *place, const uint8_t key[32], uns
 
 static varve_status find_number(struct vv_place *place, uint64_t number, varve_commit_id *found)
 {
-    if (number == 0 || number > place->commit_count)
+    if (number == 0 || number > place->commit_count || place->commits[number - 1]->removed)
         return vv_fail(VARVE_NOT_FOUND, "no commit has this number");
     *found = place->commits[number - 1]->facts.id;
     return VARVE_OK;
@@ -190,6 +191,17 @@ static varve_status facts_of(struct vv_place *place, const varve_commit_id *id, 
     if (commit == NULL)
         return vv_fail(VARVE_NOT_FOUND, "no such commit");
     return vv_commit_facts_copy(facts, &commit->facts);
+}
+
+static varve_status ancestor(struct vv_place *place, const varve_commit_id *id, varve_commit_id *found)
+{
+    *found = *id;
+    for (size_t i = place->commit_count; i-- > 0;) { /* parents are made before their children */
+        const struct commit *commit = place->commits[i];
+        if (commit->removed && memcmp(&commit->facts.id, found, sizeof *found) == 0)
+            *found = commit->facts.parent;
+    }
+    return VARVE_OK;
 }
 
 static uint64_t last_number(struct vv_place *place)
@@ -377,6 +389,27 @@ out:
     return rc;
 }
 
+static varve_status remove_commits(struct vv_place *place, const varve_commit_id *ids, size_t count,
+                                   int64_t time_ns)
+{
+    (void)time_ns;
+    for (size_t i = 0; i < count; i++) {
+        struct vv_ref_facts ref = { .moves = 0 };
+        char after[sizeof ref.name] = "";
+        if (commit_of(place, &ids[i]) == NULL)
+            return vv_fail(VARVE_NOT_FOUND, "no such commit");
+        for (bool first = true; ref_next(place, first ? NULL : after, &ref) == VARVE_OK; first = false) {
+            if (memcmp(&ref.commit, &ids[i], sizeof ref.commit) == 0)
+                return vv_fail(VARVE_MISUSE, "%s names this commit", ref.name);
+            memcpy(after, ref.name, sizeof after);
+        }
+        for (size_t k = 0; k < place->commit_count; k++)
+            if (memcmp(&place->commits[k]->facts.id, &ids[i], sizeof ids[i]) == 0)
+                place->commits[k]->removed = true;
+    }
+    return VARVE_OK;
+}
+
 /* ---- Commit in two steps ---------------------------------------------------------------------- */
 
 /* What the contract says of a change. */
@@ -506,6 +539,13 @@ static varve_status persist(struct vv_place *place)
     return VARVE_OK;
 }
 
+static void configure(struct vv_place *place, uint64_t retain, uint64_t snapshot_bytes)
+{
+    (void)place;
+    (void)retain;
+    (void)snapshot_bytes;
+}
+
 static varve_status tidy(struct vv_place *place, uint64_t budget, bool *more)
 {
     (void)place;
@@ -522,7 +562,7 @@ static void tell_stat(struct vv_place *place, struct vv_layout_stat *stat)
 const struct vv_layout fake_layout = {
     .id = VARVE_LAYOUT_DEFAULT,
     .name = "fake",
-    .can = VV_CAN_SESSIONS | VV_CAN_BRANCH,
+    .can = VV_CAN_SESSIONS | VV_CAN_BRANCH | VV_CAN_DELETE,
     .close = place_close,
     .hold = hold,
     .drop = drop,
@@ -530,6 +570,7 @@ const struct vv_layout fake_layout = {
     .find_root = find_root,
     .find_number = find_number,
     .facts = facts_of,
+    .ancestor = ancestor,
     .last_number = last_number,
     .view = view,
     .changed = changed,
@@ -541,10 +582,12 @@ const struct vv_layout fake_layout = {
     .ref_next = ref_next,
     .ref_move = ref_move,
     .move_refs = move_refs,
+    .remove = remove_commits,
     .prepare = prepare,
     .publish = publish,
     .discard = discard,
     .persist = persist,
+    .configure = configure,
     .tidy = tidy,
     .stat = tell_stat,
 };

@@ -84,6 +84,43 @@ static void a_revision_comes_to_its_commit(void **state)
     varve_commit_close(commit);
 }
 
+/* Deleted commits are stepped over; numbers and ids of theirs come to nothing. */
+static void deleted_commits_are_stepped_over(void **state)
+{
+    struct fake_store *f = *state;
+    varve_log_options options = { .size = sizeof options, .from = "try" };
+    const varve_commit_info *info = NULL;
+    varve_log *log = NULL;
+
+    make_history(f);
+    varve_commit *third = fake_open(f, "r3");
+    assert_int_equal(varve_commit_delete(f->store, third, NULL), VARVE_OK);
+    assert_int_equal(varve_commit_delete(f->store, third, NULL), VARVE_NOT_FOUND);
+    varve_commit *head = fake_open(f, "main");
+    assert_int_equal(varve_commit_delete(f->store, head, NULL), VARVE_MISUSE);
+    assert_non_null(strstr(vv_words(), "main"));
+    varve_commit_close(head);
+    assert_int_equal(number_of(f, "r3"), 0);
+    assert_int_equal(number_of(f, "main~1"), 2);
+    assert_int_equal(number_of(f, "try~2"), 2);
+    assert_int_equal(number_of(f, "try~4"), 0);
+    assert_int_equal(varve_log_open(f->store, &options, &log, NULL), VARVE_OK);
+    const uint64_t line[] = { 6, 5, 2, 1 };
+    for (size_t i = 0; i < sizeof line / sizeof *line; i++) {
+        assert_int_equal(varve_log_next(log, &info, NULL), VARVE_OK);
+        assert_int_equal(info->number, line[i]);
+    }
+    assert_int_equal(varve_log_next(log, &info, NULL), VARVE_END);
+    varve_log_close(log);
+    options.until = "main";
+    assert_int_equal(varve_log_open(f->store, &options, &log, NULL), VARVE_OK);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(varve_log_next(log, &info, NULL), VARVE_OK);
+    assert_int_equal(varve_log_next(log, &info, NULL), VARVE_END);
+    varve_log_close(log);
+    varve_commit_close(third);
+}
+
 /* Make commits until two ids begin with the same four digits. */
 static void a_prefix_of_several_ids_is_ambiguous(void **state)
 {
@@ -245,11 +282,9 @@ static void a_log_of_moves_shows_the_way_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_FAKE(a_revision_comes_to_its_commit),
-        ON_FAKE(a_prefix_of_several_ids_is_ambiguous),
-        ON_FAKE(a_ref_has_a_past),
-        ON_FAKE(a_ref_moves_only_from_where_it_stands),
-        ON_FAKE(a_log_walks_back_to_the_genesis),
+        ON_FAKE(deleted_commits_are_stepped_over),      ON_FAKE(a_revision_comes_to_its_commit),
+        ON_FAKE(a_prefix_of_several_ids_is_ambiguous),  ON_FAKE(a_ref_has_a_past),
+        ON_FAKE(a_ref_moves_only_from_where_it_stands), ON_FAKE(a_log_walks_back_to_the_genesis),
         ON_FAKE(a_log_of_moves_shows_the_way_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

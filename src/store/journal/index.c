@@ -12,6 +12,7 @@ void vv_index_init(struct vv_index *index, const struct vv_node_source *nodes)
     vv_trie_init(&index->roots, nodes);
     vv_pagetree_init(&index->numbers, 0, nodes);
     vv_table_init(&index->tail_ids, 32);
+    vv_table_init(&index->removal_ids, 32);
 }
 
 void vv_index_release(struct vv_index *index)
@@ -20,7 +21,9 @@ void vv_index_release(struct vv_index *index)
     vv_trie_release(&index->roots);
     vv_pagetree_release(&index->numbers);
     vv_table_release(&index->tail_ids);
+    vv_table_release(&index->removal_ids);
     vv_free(index->tail);
+    vv_free(index->removals);
     vv_free(index->refs);
     *index = (struct vv_index){ .nodes = NULL };
 }
@@ -52,6 +55,7 @@ varve_status vv_index_announce(struct vv_index *index, const struct vv_record *r
     memcpy(commit->root, record->root, 32);
     commit->number = record->number;
     commit->address = 0;
+    commit->removed = false;
 out:
     return rc;
 }
@@ -71,6 +75,20 @@ void vv_index_retract(struct vv_index *index)
     vv_table_remove(&index->tail_ids, index->tail[index->tail_count].id, NULL);
 }
 
+/* The removal of a commit since the last checkpoint; a commit of the tail with the same id is a newer one. */
+static const struct vv_index_removal *removal_of(const struct vv_index *index, const uint8_t id[32])
+{
+    const union vv_value *place = vv_table_get(&index->removal_ids, id);
+    const bool done = place != NULL && index->removals[place->number].done;
+
+    return done ? &index->removals[place->number] : NULL;
+}
+
+static bool was_removed(const struct vv_index *index, const uint8_t id[32])
+{
+    return removal_of(index, id) != NULL;
+}
+
 varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], uint64_t *address)
 {
     struct vv_item item;
@@ -82,13 +100,15 @@ varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], u
         *address = index->tail[place->number].address;
         return VARVE_OK;
     }
+    if (was_removed(index, id))
+        return VARVE_OK;
     const varve_status rc = vv_trie_get(&index->ids, id, &item, &present);
     if (rc == VARVE_OK && present)
-        *address = item.locator;
+        *address = item.locator; /* 0: a tombstone */
     return rc;
 }
 
-static bool begins_with(const uint8_t bytes[32], const uint8_t key[32], unsigned digits)
+bool vv_index_begins(const uint8_t bytes[32], const uint8_t key[32], unsigned digits)
 {
     if (memcmp(bytes, key, digits / 2) != 0)
         return false;
@@ -101,32 +121,43 @@ struct matches {
     size_t count;
 };
 
-static void add_match(struct matches *matches, const uint8_t key[32], const uint8_t id[32])
+static bool is_matched(const struct matches *matches, const uint8_t key[32])
 {
     for (size_t i = 0; i < matches->count; i++) {
         if (memcmp(matches->keys[i], key, 32) == 0)
-            return; /* the tail was asked first, and is newer */
+            return true;
     }
-    if (matches->count == 2)
+    return false;
+}
+
+static void add_match(struct matches *matches, const uint8_t key[32], const uint8_t id[32])
+{
+    if (matches->count == 2 || is_matched(matches, key)) /* the tail was asked first, and is newer */
         return;
     memcpy(matches->keys[matches->count], key, 32);
     memcpy(matches->ids[matches->count++], id, 32);
 }
 
-static varve_status match_trie(const struct vv_trie *trie, const uint8_t key[32], unsigned digits,
-                               struct matches *matches)
+/* `stale`: items of commits that are gone are told so; NULL: they are passed over. */
+static varve_status match_trie(const struct vv_index *index, const struct vv_trie *trie,
+                               const uint8_t key[32], unsigned digits, struct matches *matches, bool *stale)
 {
     varve_status rc = VARVE_OK;
     struct vv_item item;
+    uint64_t address = 0;
     uint8_t from[32];
     bool present = false;
 
     memcpy(from, key, 32);
     for (;;) {
         TRY(vv_trie_next(trie, from, &item, &present));
-        if (!present || !begins_with(item.key, key, digits))
+        if (!present || !vv_index_begins(item.key, key, digits))
             break;
-        add_match(matches, item.key, item.hash);
+        TRY(vv_index_find(index, stale == NULL ? item.key : item.hash, &address));
+        if (address != 0)
+            add_match(matches, item.key, stale == NULL ? item.key : item.hash);
+        else if (stale != NULL && !is_matched(matches, item.key))
+            *stale = true;
         if (matches->count == 2)
             break;
         memcpy(from, item.key, 32);
@@ -138,6 +169,11 @@ static varve_status match_trie(const struct vv_trie *trie, const uint8_t key[32]
     }
 out:
     return rc;
+}
+
+static bool is_there(const struct vv_index_commit *commit)
+{
+    return commit->address != 0 && !commit->removed;
 }
 
 static void tell_matches(const struct matches *matches, uint8_t found[2][32], size_t *count)
@@ -152,24 +188,25 @@ varve_status vv_index_find_id(const struct vv_index *index, const uint8_t key[32
     struct matches matches = { .count = 0 };
 
     for (size_t i = index->tail_count; i-- > 0;) {
-        if (index->tail[i].address != 0 && begins_with(index->tail[i].id, key, digits))
+        if (is_there(&index->tail[i]) && vv_index_begins(index->tail[i].id, key, digits))
             add_match(&matches, index->tail[i].id, index->tail[i].id);
     }
-    const varve_status rc = match_trie(&index->ids, key, digits, &matches);
+    const varve_status rc = match_trie(index, &index->ids, key, digits, &matches, NULL);
     tell_matches(&matches, found, count);
     return rc;
 }
 
 varve_status vv_index_find_root(const struct vv_index *index, const uint8_t key[32], unsigned digits,
-                                uint8_t found[2][32], size_t *count)
+                                uint8_t found[2][32], size_t *count, bool *stale)
 {
     struct matches matches = { .count = 0 };
 
+    *stale = false;
     for (size_t i = index->tail_count; i-- > 0;) { /* newest first */
-        if (index->tail[i].address != 0 && begins_with(index->tail[i].root, key, digits))
+        if (is_there(&index->tail[i]) && vv_index_begins(index->tail[i].root, key, digits))
             add_match(&matches, index->tail[i].root, index->tail[i].id);
     }
-    const varve_status rc = match_trie(&index->roots, key, digits, &matches);
+    const varve_status rc = match_trie(index, &index->roots, key, digits, &matches, stale);
     tell_matches(&matches, found, count);
     return rc;
 }
@@ -192,16 +229,129 @@ varve_status vv_index_find_number(const struct vv_index *index, uint64_t number,
     }
     if (low < index->tail_count && index->tail[low].number == number) {
         memcpy(id, index->tail[low].id, 32);
-        *address = index->tail[low].address;
+        *address = index->tail[low].removed ? 0 : index->tail[low].address;
         return VARVE_OK;
     }
     if (number >= index->numbers.page_count)
         return VARVE_OK;
-    const varve_status rc = vv_pagetree_get(&index->numbers, number, &leaf, &present);
+    varve_status rc = vv_pagetree_get(&index->numbers, number, &leaf, &present);
     if (rc == VARVE_OK && present) {
         memcpy(id, leaf.hash, 32);
-        *address = leaf.locator;
+        rc = vv_index_find(index, id, address);
+        if (*address != leaf.locator)
+            *address = 0; /* that commit is gone; one with the same id may have been made again */
     }
+    return rc;
+}
+
+/* ---- Removals --------------------------------------------------------------------------------- */
+
+/* In a tombstone: there is no retained commit before this one. No hash is all ones. */
+static void put_ancestor(uint8_t hash[32], const uint8_t ancestor[32])
+{
+    if (vv_hash_is_zero(ancestor))
+        memset(hash, 0xff, 32);
+    else
+        memcpy(hash, ancestor, 32);
+}
+
+static void take_ancestor(uint8_t ancestor[32], const uint8_t hash[32])
+{
+    uint8_t none[32];
+
+    memset(none, 0xff, sizeof none);
+    memcpy(ancestor, memcmp(hash, none, sizeof none) == 0 ? vv_hash_zero : hash, 32);
+}
+
+varve_status vv_index_reserve_removals(struct vv_index *index, const struct vv_record_removal *removals,
+                                       size_t count)
+{
+    varve_status rc = VARVE_OK;
+    const size_t before = index->removal_count;
+
+    if (index->removal_capacity - index->removal_count < count) {
+        const size_t capacity = 2 * index->removal_count + count;
+        TRY(vv_resize(&index->removals, capacity, sizeof *index->removals));
+        index->removal_capacity = capacity;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct vv_index_removal *removal = &index->removals[before + i];
+        *removal = (struct vv_index_removal){ .number = removals[i].number };
+        memcpy(removal->id, removals[i].id, 32);
+        memcpy(removal->ancestor, removals[i].ancestor, 32);
+        const union vv_value *older = vv_table_get(&index->removal_ids, removals[i].id);
+        if (older ==
+            NULL) /* so that there is a place for it in the table; until it is done it means nothing */
+            TRY(vv_table_put(&index->removal_ids, removals[i].id, (union vv_value){ .number = before + i }));
+        index->removal_count = before + i + 1;
+    }
+out:
+    return rc;
+}
+
+void vv_index_remove(struct vv_index *index, const struct vv_record_removal *removal)
+{
+    const union vv_value *tail = vv_table_get(&index->tail_ids, removal->id);
+    size_t place = index->removal_count;
+
+    while (place-- > 0 &&
+           (index->removals[place].done || memcmp(index->removals[place].id, removal->id, 32) != 0))
+        continue;
+    VV_ASSERT(place < index->removal_count);
+    index->removals[place].done = true;
+    vv_table_get(&index->removal_ids, removal->id)->number = place;
+    if (tail != NULL) {
+        index->tail[tail->number].removed = true;
+        vv_table_remove(&index->tail_ids, removal->id, NULL);
+    }
+    if (index->commits > 0) /* a log whose beginning is gone removes what it never told of */
+        index->commits--;
+}
+
+/* What a tombstone says; false: there is none. */
+static varve_status tombstone(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],
+                              bool *there)
+{
+    const struct vv_index_removal *removal = removal_of(index, id);
+    struct vv_item item;
+
+    if (removal != NULL) {
+        *there = true;
+        memcpy(ancestor, removal->ancestor, 32);
+        return VARVE_OK;
+    }
+    const varve_status rc = vv_trie_get(&index->ids, id, &item, there);
+    *there = rc == VARVE_OK && *there && item.locator == 0;
+    if (*there)
+        take_ancestor(ancestor, item.hash);
+    return rc;
+}
+
+varve_status vv_index_ancestor(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],
+                               bool *removed)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t steps =
+        index->last_number + index->removal_count + 1; /* no more, however a store contradicts itself */
+    uint64_t address = 0;
+    bool there = false;
+
+    *removed = false;
+    memcpy(ancestor, id, 32);
+    while (!vv_hash_is_zero(ancestor)) {
+        uint8_t before[32];
+        TRY(vv_index_find(index, ancestor, &address));
+        if (address != 0)
+            break;
+        TRY(tombstone(index, ancestor, before, &there));
+        if (!there)
+            break;
+        *removed = true;
+        if (steps-- == 0)
+            TRY(vv_fail(VARVE_CORRUPT, "commits that were removed name each other as ancestors"));
+        memcpy(ancestor, before, 32);
+    }
+out:
     return rc;
 }
 
@@ -315,6 +465,26 @@ out:
     return rc;
 }
 
+/* Tombstones, and nothing at the numbers. A root's newest commit may be gone: finding it out is the finder's. */
+static varve_status put_removals(const struct vv_index *index, struct vv_index_saved *saved)
+{
+    varve_status rc = VARVE_OK;
+
+    for (size_t i = 0; i < index->removal_count; i++) {
+        const struct vv_index_removal *removal = &index->removals[i];
+        struct vv_item item = { .locator = 0 };
+        if (!removal->done)
+            continue;
+        memcpy(item.key, removal->id, 32);
+        put_ancestor(item.hash, removal->ancestor);
+        TRY(vv_trie_set(&saved->ids, &item));
+        if (removal->number < saved->numbers.page_count)
+            TRY(vv_pagetree_set(&saved->numbers, removal->number, NULL));
+    }
+out:
+    return rc;
+}
+
 static varve_status put_tail(const struct vv_index *index, struct vv_index_saved *saved)
 {
     varve_status rc = VARVE_OK;
@@ -322,6 +492,8 @@ static varve_status put_tail(const struct vv_index *index, struct vv_index_saved
     TRY(vv_pagetree_resize(&saved->numbers, index->last_number + 1));
     for (size_t i = 0; i < index->tail_count; i++) {
         const struct vv_index_commit *commit = &index->tail[i];
+        if (!is_there(commit))
+            continue;
         struct vv_item item = { .locator = commit->address };
         struct vv_leaf leaf = { .locator = commit->address };
         memcpy(item.key, commit->id, 32);
@@ -344,6 +516,7 @@ varve_status vv_index_save(const struct vv_index *index, vv_node_write_fn write,
     vv_trie_copy(&saved->ids, &index->ids);
     vv_trie_copy(&saved->roots, &index->roots);
     vv_pagetree_copy(&saved->numbers, &index->numbers);
+    TRY(put_removals(index, saved));
     TRY(put_tail(index, saved));
     TRY(vv_trie_top(&saved->ids, checkpoint->ids.hash));
     TRY(vv_trie_top(&saved->roots, checkpoint->roots.hash));
@@ -369,7 +542,9 @@ void vv_index_saved_release(struct vv_index_saved *saved)
 static void drop_tail(struct vv_index *index)
 {
     vv_table_release(&index->tail_ids);
+    vv_table_release(&index->removal_ids);
     index->tail_count = 0;
+    index->removal_count = 0;
 }
 
 void vv_index_adopt(struct vv_index *index, struct vv_index_saved *saved)

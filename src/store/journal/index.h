@@ -4,7 +4,11 @@
  *   numbers      page tree: number -> {id, record}
  *                as the last checkpoint saved them, loaded by need
  *   tail         commits since then, in memory, looked at first; a checkpoint moves them into the trees
+ *   removals     since then too: they hide what the trees have, until a checkpoint takes it out of them
  *   refs         all of them, deleted ones too (they keep their moves); every checkpoint stores them whole
+ * A commit that was removed leaves a *tombstone*, as long as a retained one names it as its parent: in `ids`, with
+ * locator 0 and the id of the nearest retained commit before it as hash (all ones: none). What `roots` says of a
+ * root may be out of date, for the commit may be gone; who finds that has to look at all commits.
  * One thread at a time: the journal's mutex. */
 #ifndef VV_INDEX_H
 #define VV_INDEX_H
@@ -16,6 +20,12 @@
 struct vv_index_commit {
     uint8_t id[32], root[32];
     uint64_t number, address;
+    bool removed;
+};
+struct vv_index_removal {
+    uint8_t id[32], ancestor[32]; /* zeros: none */
+    uint64_t number;
+    bool done; /* until then it is only reserved */
 };
 struct vv_index_ref {
     char name[VV_REF_NAME_MAX + 1];
@@ -30,6 +40,9 @@ struct vv_index {
     struct vv_index_commit *tail; /* by number */
     size_t tail_count, tail_capacity;
     struct vv_table tail_ids; /* -> place in tail */
+    struct vv_index_removal *removals;
+    size_t removal_count, removal_capacity;
+    struct vv_table removal_ids; /* -> the newest in removals */
     uint64_t last_number;
     uint64_t commits;
     struct vv_index_ref *refs; /* by name */
@@ -45,15 +58,27 @@ void vv_index_release(struct vv_index *index);
 varve_status vv_index_announce(struct vv_index *index, const struct vv_record *record);
 void vv_index_reveal(struct vv_index *index, const struct vv_record *record);
 void vv_index_retract(struct vv_index *index);
+bool vv_index_begins(const uint8_t bytes[32], const uint8_t key[32], unsigned digits);
 /* 0: there is none. */
 varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], uint64_t *address);
-/* Up to two ids that begin so, of commits or of the newest commits of such roots. */
+/* Up to two ids that begin so, of commits or of the newest commits of such roots. `stale`: a commit that would have
+ * been found is gone, and what is found is not to be relied upon. */
 varve_status vv_index_find_id(const struct vv_index *index, const uint8_t key[32], unsigned digits,
                               uint8_t found[2][32], size_t *count);
 varve_status vv_index_find_root(const struct vv_index *index, const uint8_t key[32], unsigned digits,
-                                uint8_t found[2][32], size_t *count);
+                                uint8_t found[2][32], size_t *count, bool *stale);
 varve_status vv_index_find_number(const struct vv_index *index, uint64_t number, uint8_t id[32],
                                   uint64_t *address);
+
+/* See that `count` more commits can be removed without memory running out; take one of those out. An id that the
+ * index does not have is fine. */
+varve_status vv_index_reserve_removals(struct vv_index *index, const struct vv_record_removal *removals,
+                                       size_t count);
+void vv_index_remove(struct vv_index *index, const struct vv_record_removal *removal);
+/* The commit itself, when it is there; else the nearest before it that is, zeros: none. What was never heard of is
+ * its own answer. `removed`: there is a tombstone. */
+varve_status vv_index_ancestor(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],
+                               bool *removed);
 
 /* Refs. NULL: no such name was ever made. */
 const struct vv_index_ref *vv_index_ref(const struct vv_index *index, const char *name);

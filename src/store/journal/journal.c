@@ -98,6 +98,9 @@ static varve_status take_record(void *context, const struct vv_record *record, c
         TRY(vv_index_reserve(&place->index, facts.move_count));
         for (size_t i = 0; i < facts.move_count; i++)
             vv_index_move(&place->index, &facts.moves[i], record->address);
+        TRY(vv_index_reserve_removals(&place->index, facts.removals, facts.removal_count));
+        for (size_t i = 0; i < facts.removal_count; i++)
+            vv_index_remove(&place->index, &facts.removals[i]);
     }
 out:
     vv_record_facts_release(&facts);
@@ -337,14 +340,56 @@ static varve_status journal_find_id(struct vv_place *place, const uint8_t key[32
     return rc;
 }
 
+static uint64_t journal_last_number(struct vv_place *place)
+{
+    pthread_mutex_lock(&place->mutex);
+    const uint64_t number = place->index.last_number;
+    pthread_mutex_unlock(&place->mutex);
+    return number;
+}
+
+/* The newest commit of each root that begins so, by a look at every commit. */
+static varve_status search_roots(struct vv_place *place, const uint8_t key[32], unsigned digits,
+                                 uint8_t ids[2][32], size_t *count)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t hold = vv_place_hold(place);
+    struct vv_record record;
+    uint8_t roots[2][32];
+    uint8_t id[32];
+    uint64_t address = 0;
+
+    *count = 0;
+    for (uint64_t number = journal_last_number(place); number > 0 && *count < 2; number--) {
+        pthread_mutex_lock(&place->mutex);
+        rc = vv_index_find_number(&place->index, number, id, &address);
+        pthread_mutex_unlock(&place->mutex);
+        TRY(rc);
+        if (address == 0)
+            continue;
+        TRY(vv_log_record(&place->log, address, 0, &record));
+        if (!vv_index_begins(record.root, key, digits) ||
+            (*count == 1 && memcmp(roots[0], record.root, 32) == 0))
+            continue;
+        memcpy(roots[*count], record.root, 32);
+        memcpy(ids[(*count)++], id, 32);
+    }
+out:
+    vv_place_drop(place, hold);
+    return rc;
+}
+
 static varve_status journal_find_root(struct vv_place *place, const uint8_t key[32], unsigned digits,
                                       varve_commit_id found[2], size_t *count)
 {
     uint8_t ids[2][32];
+    bool stale = false;
 
     pthread_mutex_lock(&place->mutex);
-    const varve_status rc = vv_index_find_root(&place->index, key, digits, ids, count);
+    varve_status rc = vv_index_find_root(&place->index, key, digits, ids, count, &stale);
     pthread_mutex_unlock(&place->mutex);
+    if (rc == VARVE_OK && stale)
+        rc = search_roots(place, key, digits, ids, count);
     for (size_t i = 0; rc == VARVE_OK && i < *count; i++)
         memcpy(found[i].bytes, ids[i], 32);
     return rc;
@@ -365,27 +410,24 @@ static varve_status journal_find_number(struct vv_place *place, uint64_t number,
 static varve_status journal_facts(struct vv_place *place, const varve_commit_id *id,
                                   struct vv_commit_facts *facts)
 {
+    uint8_t ancestor[32];
     uint64_t address = 0;
+    bool removed = false;
     char hex[65];
 
     pthread_mutex_lock(&place->mutex);
-    const varve_status rc = vv_index_find(&place->index, id->bytes, &address);
+    varve_status rc = vv_index_find(&place->index, id->bytes, &address);
+    if (rc == VARVE_OK && address == 0)
+        rc = vv_index_ancestor(&place->index, id->bytes, ancestor, &removed);
     pthread_mutex_unlock(&place->mutex);
     varve_hex_format(id->bytes, hex);
     if (rc != VARVE_OK)
         return rc;
     if (address == 0)
-        return vv_fail(VARVE_NOT_FOUND, "the store has no commit %s", hex);
+        return vv_fail(VARVE_NOT_FOUND, removed ? "commit %s was deleted" : "the store has no commit %s",
+                       hex);
     const varve_status read = vv_place_facts(place, address, facts);
     return read == VARVE_CORRUPT ? vv_fail_within(read, "commit %s", hex) : read;
-}
-
-static uint64_t journal_last_number(struct vv_place *place)
-{
-    pthread_mutex_lock(&place->mutex);
-    const uint64_t number = place->index.last_number;
-    pthread_mutex_unlock(&place->mutex);
-    return number;
 }
 
 /* Damage is told with the commit that it was met in. */
@@ -397,6 +439,17 @@ static varve_status within_commit(const struct vv_commit_facts *facts, varve_sta
         return rc;
     varve_hex_format(facts->id.bytes, hex);
     return vv_fail_within(rc, "commit %s", hex);
+}
+
+static varve_status journal_ancestor(struct vv_place *place, const varve_commit_id *id,
+                                     varve_commit_id *found)
+{
+    bool removed = false;
+
+    pthread_mutex_lock(&place->mutex);
+    const varve_status rc = vv_index_ancestor(&place->index, id->bytes, found->bytes, &removed);
+    pthread_mutex_unlock(&place->mutex);
+    return rc;
 }
 
 static varve_status journal_view(struct vv_place *place, const struct vv_commit_facts *facts,
@@ -582,6 +635,14 @@ static varve_status journal_open(const struct vv_dir *dir, const struct vv_layou
     return vv_journal_open(dir, options, &vv_journal_limits, place);
 }
 
+static void journal_configure(struct vv_place *place, uint64_t retain, uint64_t snapshot_bytes)
+{
+    pthread_mutex_lock(&place->mutex);
+    place->options.retain = retain;
+    place->options.snapshot_bytes = snapshot_bytes;
+    pthread_mutex_unlock(&place->mutex);
+}
+
 static varve_status journal_tidy(struct vv_place *place, uint64_t budget, bool *more)
 {
     (void)place;
@@ -618,7 +679,7 @@ static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
 const struct vv_layout vv_layout_journal = {
     .id = VARVE_LAYOUT_JOURNAL,
     .name = "journal",
-    .can = VV_CAN_SESSIONS | VV_CAN_BRANCH | VV_CAN_DURABLE,
+    .can = VV_CAN_SESSIONS | VV_CAN_BRANCH | VV_CAN_DELETE | VV_CAN_DURABLE,
     .create = journal_create,
     .open = journal_open,
     .close = vv_journal_close,
@@ -628,6 +689,7 @@ const struct vv_layout vv_layout_journal = {
     .find_root = journal_find_root,
     .find_number = journal_find_number,
     .facts = journal_facts,
+    .ancestor = journal_ancestor,
     .last_number = journal_last_number,
     .view = journal_view,
     .changed = journal_changed,
@@ -639,10 +701,12 @@ const struct vv_layout vv_layout_journal = {
     .ref_next = journal_ref_next,
     .ref_move = journal_ref_move,
     .move_refs = vv_place_move_refs,
+    .remove = vv_place_remove,
     .prepare = vv_place_prepare,
     .publish = vv_place_publish,
     .discard = vv_place_discard,
     .persist = vv_place_persist,
+    .configure = journal_configure,
     .tidy = journal_tidy,
     .stat = journal_stat,
     .check = vv_journal_check,

@@ -76,8 +76,15 @@ void vv_place_discard(struct vv_place *place, struct vv_pending *pending);
 varve_status vv_place_announce(struct vv_place *place); /* `writer` is held */
 varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
                                 int64_t time_ns);
+/* Append a durable record of moves and removals that were checked, and take them up. `writer` is held. */
+varve_status vv_place_append_refs(struct vv_place *place, const struct vv_record_facts *facts,
+                                  int64_t time_ns);
 varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
                               const struct vv_ref_move *move, varve_durability durability);
 varve_status vv_place_persist(struct vv_place *place);
+
+/* remove.c */
+varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,
+                             int64_t time_ns);
 
 #endif

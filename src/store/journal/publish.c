@@ -209,30 +209,41 @@ static varve_status resolve_move(struct vv_place *place, const struct vv_ref_mov
     return VARVE_OK;
 }
 
-/* Append a record of moves alone. `writer` is held; `resolved` were checked under it. */
-static varve_status append_moves(struct vv_place *place, struct vv_record_move *resolved, size_t count,
-                                 int64_t time_ns)
+varve_status vv_place_append_refs(struct vv_place *place, const struct vv_record_facts *facts,
+                                  int64_t time_ns)
 {
     varve_status rc = VARVE_OK;
     struct vv_record record = { .kind = VV_RECORD_REFS, .time_ns = time_ns };
-    const struct vv_record_facts facts = { .moves = resolved, .move_count = count };
     struct vv_bytes bytes = VV_BYTES_NONE;
 
     TRY(vv_place_announce(place));
-    TRY(vv_record_facts_encode(VV_RECORD_REFS, &facts, record.id, &bytes));
+    TRY(vv_record_facts_encode(VV_RECORD_REFS, facts, record.id, &bytes));
     empty_sums(&record);
     pthread_mutex_lock(&place->mutex);
-    rc = vv_index_reserve(&place->index, count);
+    rc = vv_index_reserve(&place->index, facts->move_count);
+    if (rc == VARVE_OK)
+        rc = vv_index_reserve_removals(&place->index, facts->removals, facts->removal_count);
     pthread_mutex_unlock(&place->mutex);
     TRY(rc);
     TRY(append(place, &record, vv_piece_of(&bytes), no_piece, no_piece, true));
     pthread_mutex_lock(&place->mutex);
-    for (size_t i = 0; i < count; i++)
-        vv_index_move(&place->index, &resolved[i], record.address);
+    for (size_t i = 0; i < facts->move_count; i++)
+        vv_index_move(&place->index, &facts->moves[i], record.address);
+    for (size_t i = 0; i < facts->removal_count; i++)
+        vv_index_remove(&place->index, &facts->removals[i]);
     pthread_mutex_unlock(&place->mutex);
 out:
     vv_bytes_release(&bytes);
     return rc;
+}
+
+/* Append a record of moves alone. `writer` is held; `resolved` were checked under it. */
+static varve_status append_moves(struct vv_place *place, struct vv_record_move *resolved, size_t count,
+                                 int64_t time_ns)
+{
+    const struct vv_record_facts facts = { .moves = resolved, .move_count = count };
+
+    return vv_place_append_refs(place, &facts, time_ns);
 }
 
 static bool names_twice(const struct vv_ref_move *moves, size_t count)

@@ -1,0 +1,103 @@
+/* remove.c - taking commits out of the history: a record of ids, and they are neither listed nor found any more.
+ *
+ * Nothing else changes: what the record hides stays where it is until reclaim (reclaim.c) finds that nothing needs
+ * it, and until the last hold that is older is gone. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "store/journal/place.h"
+
+enum { BATCH = 1024 }; /* removals in one record */
+
+static varve_status no_such_commit(const uint8_t id[32])
+{
+    char hex[65];
+
+    varve_hex_format(id, hex);
+    return vv_fail(VARVE_NOT_FOUND, "the store has no commit %s", hex);
+}
+
+/* A commit that a ref names stays. `mutex` is held. */
+static varve_status check_unnamed(struct vv_place *place, const uint8_t id[32])
+{
+    for (const struct vv_index_ref *ref = vv_index_ref_after(&place->index, NULL); ref != NULL;
+         ref = vv_index_ref_after(&place->index, ref->name)) {
+        if (memcmp(ref->commit, id, 32) == 0)
+            return vv_fail(VARVE_MISUSE, "%s names this commit: move or delete it first", ref->name);
+    }
+    return VARVE_OK;
+}
+
+static varve_status plan(struct vv_place *place, const varve_commit_id *id, struct vv_record_removal *removal)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_commit_facts facts = { .locator = 0 };
+    uint64_t address = 0;
+    bool removed = false;
+
+    pthread_mutex_lock(&place->mutex);
+    rc = vv_index_find(&place->index, id->bytes, &address);
+    if (rc == VARVE_OK && address != 0)
+        rc = check_unnamed(place, id->bytes);
+    pthread_mutex_unlock(&place->mutex);
+    TRY(rc);
+    if (address == 0)
+        TRY(no_such_commit(id->bytes));
+    TRY(vv_place_facts(place, address, &facts));
+    memcpy(removal->id, id->bytes, 32);
+    removal->number = facts.number;
+    pthread_mutex_lock(&place->mutex);
+    rc = vv_index_ancestor(&place->index, facts.parent.bytes, removal->ancestor, &removed);
+    pthread_mutex_unlock(&place->mutex);
+out:
+    vv_commit_facts_release(&facts);
+    return rc;
+}
+
+static bool names_twice(const varve_commit_id *ids, size_t count)
+{
+    for (size_t i = 1; i < count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (memcmp(&ids[i], &ids[k], sizeof ids[i]) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* `writer` is held. */
+static varve_status remove_batch(struct vv_place *place, const varve_commit_id *ids, size_t count,
+                                 int64_t time_ns)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record_removal *removals = NULL;
+
+    if (names_twice(ids, count))
+        TRY(vv_fail(VARVE_MISUSE, "one commit cannot be removed twice at once"));
+    TRY(vv_alloc(&removals, count, sizeof *removals));
+    for (size_t i = 0; i < count; i++)
+        TRY(plan(place, &ids[i], &removals[i]));
+    const struct vv_record_facts facts = { .removals = removals, .removal_count = count };
+    TRY(vv_place_append_refs(place, &facts, time_ns));
+out:
+    vv_free(removals);
+    return rc;
+}
+
+varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,
+                             int64_t time_ns)
+{
+    varve_status rc = VARVE_OK;
+
+    while (rc == VARVE_OK && count > 0) {
+        const size_t now = count < BATCH ? count : BATCH;
+        pthread_mutex_lock(&place->writer);
+        rc = vv_place_writable(place);
+        if (rc == VARVE_OK)
+            rc = remove_batch(place, ids, now, time_ns);
+        pthread_mutex_unlock(&place->writer);
+        ids += now;
+        count -= now;
+    }
+    return rc;
+}

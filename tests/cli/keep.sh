@@ -1,0 +1,47 @@
+# keep.sh - what a store keeps: its settings, and commits that are deleted.
+. "$HERE/checks.inc"
+
+is 'made with settings' 'created a journal store in s' varve init s --retain 5 --durability buffered
+cd s
+is 'settings' 'retain 5 durability buffered snapshot_bytes 67108864 ' sh -c 'varve config | tr "\t\n" "  "'
+is 'one' 5 varve config retain
+exits 'set' 0 varve config retain all
+is 'is set' all varve config retain
+exits 'latest' 0 varve config retain latest
+is 'is one' 1 varve config retain
+exits 'bytes' 0 varve config snapshot_bytes 16M
+is 'in bytes' 16777216 varve config snapshot_bytes
+is 'as JSON' '{"key":"retain","value":"1"}' varve --json config retain
+exits 'durable' 0 varve config durability durable
+exits 'no such setting' 2 varve config colour
+exits 'no such value' 2 varve config retain some
+exits 'no such value' 2 varve config durability no
+echo 'colour blue' >>.varve/config
+says 'an unknown setting is named' 'colour' varve log
+exits 'and refused' 5 varve log
+sed -i '/colour/d' .varve/config
+exits 'all' 0 varve config retain all
+
+varve -q image i 64k
+for i in 1 2 3 4; do varve -q poke i $i u8:$i; done
+third=$(varve show r3 --json | jq -r .id)
+exits 'a branch names it' 1 varve delete HEAD
+says 'says which' 'main' varve delete HEAD
+is 'as JSON' "$third" sh -c 'varve delete r3 --json | jq -r .deleted'
+exits 'is gone' 1 varve show r3
+exits 'by its id too' 1 varve show "$third"
+exits 'once' 1 varve delete "$third"
+is 'the line goes on' r2 sh -c 'varve log HEAD~1 -n 2 | tail -1 | cut -d" " -f1'
+is 'stepped over' 4 sh -c 'varve log | wc -l | tr -d " "'
+is 'all else reads' 1 varve peek i 1 --type u8 --at r2
+is 'all else reads' 2 varve peek i 2 --type u8 --at r4
+is 'no damage' 'no damage' varve fsck
+varve -q branch side r2
+exits 'restore' 0 varve restore r2
+fifth=$(varve show r5 --json | jq -r .id)
+exits 'the tip goes' 0 varve delete r5
+is 'moves are told' 6 sh -c 'varve log --moves | wc -l | tr -d " "'
+says 'with the id of what was deleted' "^-     $(printf '%.12s' "$fifth")" varve log --moves
+exits 'a deleted one is no way back' 1 varve restore 'main@{1}'
+exits 'but what was before it is' 0 varve restore r4
+finish

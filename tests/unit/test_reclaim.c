@@ -1,0 +1,493 @@
+/* Commits that go, and the space that they took up: random histories against a model. Whatever is retained reads as
+ * it was made, byte for byte, and whatever was removed is not found, by any way of opening. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "model.h"
+#include "scratch.h"
+#include "store/journal/journal.h"
+#include "store/journal/place.h"
+
+static const struct vv_layout *const journal = &vv_layout_journal;
+
+static const struct vv_journal_limits small = {
+    .log = { .segment = 32 << 10, .ahead = 8 << 10 },
+    .checkpoint_records = 3,
+    .checkpoint_bytes = 64 << 10,
+    .views = 2,
+    .frames = 2,
+};
+
+enum { COMMITS = 600, BRANCHES = 4, TAGS = 8 };
+static const size_t none = SIZE_MAX;
+
+struct made {
+    varve_commit_id id;
+    struct model_state state;
+    uint64_t number;
+    size_t parent; /* as it was made */
+    bool removed;
+};
+struct world {
+    char path[SCRATCH_PATH];
+    struct vv_dir dir;
+    struct vv_place *place;
+    uint64_t retain;
+    unsigned damages;
+    char words[400];
+    struct made made[COMMITS];
+    size_t count;
+    size_t branch[BRANCHES], tag[TAGS]; /* none: there is no such ref */
+    unsigned tags;
+};
+
+static void count_finding(void *context, const varve_finding *finding)
+{
+    struct world *w = context;
+
+    if (finding->severity != VARVE_DAMAGE)
+        return;
+    w->damages++;
+    snprintf(w->words, sizeof w->words, "%s: %s", finding->file == NULL ? "" : finding->file, finding->text);
+}
+
+static struct vv_layout_options options_of(struct world *w, bool read_only)
+{
+    return (struct vv_layout_options){ .vfs = &vv_vfs_system,
+                                       .read_only = read_only,
+                                       .durability = VARVE_DURABLE,
+                                       .retain = w->retain,
+                                       .finding = count_finding,
+                                       .context = w };
+}
+
+static void open_place(struct world *w)
+{
+    const struct vv_layout_options options = options_of(w, false);
+    const varve_status rc = vv_journal_open(&w->dir, &options, &small, &w->place);
+
+    if (rc != VARVE_OK || w->damages > 0)
+        print_error("%s; %s\n", vv_words(), w->words);
+    assert_int_equal(rc, VARVE_OK);
+    assert_int_equal(w->damages, 0);
+}
+
+static void close_place(struct world *w)
+{
+    vv_journal_close(w->place);
+    w->place = NULL;
+}
+
+static void forget_head(struct world *w)
+{
+    char path[SCRATCH_PATH + 8];
+
+    snprintf(path, sizeof path, "%s/head", w->path);
+    (void)unlink(path);
+}
+
+static int set_up(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+
+    scratch_new(w->path);
+    for (unsigned i = 0; i < BRANCHES; i++)
+        w->branch[i] = none;
+    for (unsigned i = 0; i < TAGS; i++)
+        w->tag[i] = none;
+    assert_int_equal(vv_dir_open(&vv_vfs_system, w->path, &w->dir), VARVE_OK);
+    assert_int_equal(vv_dir_create_at(&w->dir, ".varve"), VARVE_OK);
+    const struct vv_layout_options options = options_of(w, false);
+    assert_int_equal(vv_journal_create(&w->dir, &options, &small), VARVE_OK);
+    open_place(w);
+    *state = w;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct world *w = *state;
+
+    close_place(w);
+    vv_dir_close(&w->dir);
+    scratch_remove(w->path);
+    free(w);
+    return 0;
+}
+
+/* ---- What is done to it ----------------------------------------------------------------------- */
+
+static void branch_name(unsigned branch, char name[256])
+{
+    snprintf(name, 256, branch == 0 ? "main" : "branch%u", branch);
+}
+
+/* Commit `after` on `base` (none: nothing), moving the branch (BRANCHES: no ref) from where it stands. */
+static size_t commit_on(struct world *w, size_t base, unsigned branch, const struct model_state *after)
+{
+    struct vv_commit_facts parent = { .locator = 0 };
+    struct vv_commit_facts facts = { .locator = 0 };
+    struct vv_ref_move move = { .what = "commit", .to = &facts.id };
+    struct made *made = &w->made[w->count];
+    char message[32];
+
+    assert_true(w->count < COMMITS);
+    snprintf(message, sizeof message, "commit %zu", w->count);
+    if (base != none)
+        assert_int_equal(journal->facts(w->place, &w->made[base].id, &parent), VARVE_OK);
+    if (branch < BRANCHES) {
+        branch_name(branch, move.name);
+        move.expected = w->branch[branch] == none ? NULL : &w->made[w->branch[branch]].id;
+    }
+    const varve_status rc = model_commit(journal, w->place, base == none ? NULL : &w->made[base].state,
+                                         base == none ? NULL : &parent, after, message,
+                                         branch < BRANCHES ? &move : NULL, VARVE_DURABLE, &facts);
+    if (rc != VARVE_OK)
+        print_error("commit %zu: %s\n", w->count, vv_words());
+    assert_int_equal(rc, VARVE_OK);
+    *made = (struct made){ .id = facts.id, .state = *after, .number = facts.number, .parent = base };
+    vv_commit_facts_release(&parent);
+    vv_commit_facts_release(&facts);
+    if (branch < BRANCHES)
+        w->branch[branch] = w->count;
+    return w->count++;
+}
+
+static size_t commit_random(struct world *w, struct model_chance *chance, unsigned branch)
+{
+    struct model_state after;
+    const size_t base = w->branch[branch];
+
+    memset(&after, 0, sizeof after);
+    if (base != none)
+        after = w->made[base].state;
+    for (unsigned i = 0; i < 3; i++)
+        model_mutate(&after, chance);
+    return commit_on(w, base, branch, &after);
+}
+
+static void move_ref(struct world *w, const char *name, size_t to, size_t *stands)
+{
+    struct vv_ref_move move = { .what = to == none ? "delete" : "restore", .force = true };
+
+    snprintf(move.name, sizeof move.name, "%s", name);
+    move.to = to == none ? NULL : &w->made[to].id;
+    assert_int_equal(journal->move_refs(w->place, &move, 1, 77), VARVE_OK);
+    *stands = to;
+}
+
+static bool is_named(const struct world *w, size_t commit)
+{
+    for (unsigned i = 0; i < BRANCHES; i++) {
+        if (w->branch[i] == commit)
+            return true;
+    }
+    for (unsigned i = 0; i < TAGS; i++) {
+        if (w->tag[i] == commit)
+            return true;
+    }
+    return false;
+}
+
+static void remove_commit(struct world *w, size_t commit)
+{
+    const varve_status rc = journal->remove(w->place, &w->made[commit].id, 1, 78);
+
+    if (w->made[commit].removed) {
+        assert_int_equal(rc, VARVE_NOT_FOUND);
+    } else if (is_named(w, commit)) {
+        assert_int_equal(rc, VARVE_MISUSE);
+    } else {
+        assert_int_equal(rc, VARVE_OK);
+        w->made[commit].removed = true;
+    }
+}
+
+static size_t pick_retained(const struct world *w, struct model_chance *chance)
+{
+    for (unsigned tries = 0; tries < 50 && w->count > 0; tries++) {
+        const size_t commit = model_chance(chance, (uint32_t)w->count);
+        if (!w->made[commit].removed)
+            return commit;
+    }
+    return none;
+}
+
+/* ---- What must hold --------------------------------------------------------------------------- */
+
+static void assert_removed(struct world *w, size_t commit)
+{
+    const struct made *made = &w->made[commit];
+    struct vv_commit_facts facts = { .locator = 0 };
+    varve_commit_id found[2];
+    size_t count = 9;
+
+    assert_int_equal(journal->facts(w->place, &made->id, &facts), VARVE_NOT_FOUND);
+    assert_int_equal(journal->find_id(w->place, made->id.bytes, 64, found, &count), VARVE_OK);
+    assert_int_equal(count, 0);
+    assert_int_equal(journal->find_number(w->place, made->number, found), VARVE_NOT_FOUND);
+}
+
+/* The commit names a parent; if that is gone, the nearest one before it that is not must be told. */
+static void assert_ancestor(struct world *w, size_t commit)
+{
+    size_t before = w->made[commit].parent;
+    varve_commit_id found;
+
+    if (before == none)
+        return;
+    assert_int_equal(journal->ancestor(w->place, &w->made[before].id, &found), VARVE_OK);
+    while (before != none && w->made[before].removed)
+        before = w->made[before].parent;
+    if (before == none)
+        assert_true(vv_hash_is_zero(found.bytes));
+    else
+        assert_memory_equal(found.bytes, w->made[before].id.bytes, 32);
+}
+
+static void assert_retained(struct world *w, size_t commit)
+{
+    const struct made *made = &w->made[commit];
+    varve_commit_id found[2];
+    size_t count = 0;
+    const varve_status rc = model_compare(journal, w->place, &made->id, &made->state);
+
+    if (rc != VARVE_OK)
+        print_error("commit %zu of %zu: %s\n", commit, w->count, vv_words());
+    assert_int_equal(rc, VARVE_OK);
+    assert_int_equal(journal->find_id(w->place, made->id.bytes, 64, found, &count), VARVE_OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(journal->find_number(w->place, made->number, found), VARVE_OK);
+    assert_memory_equal(found[0].bytes, made->id.bytes, 32);
+    assert_ancestor(w, commit);
+}
+
+/* The newest retained commit of a root is what the root leads to. */
+static void assert_root(struct world *w, size_t commit)
+{
+    struct vv_commit_facts facts = { .locator = 0 };
+    varve_commit_id found[2];
+    size_t count = 0;
+    size_t newest = commit;
+
+    for (size_t i = commit + 1; i < w->count; i++) {
+        if (!w->made[i].removed &&
+            memcmp(&w->made[i].state, &w->made[commit].state, sizeof w->made[i].state) == 0)
+            newest = i;
+    }
+    assert_int_equal(journal->facts(w->place, &w->made[commit].id, &facts), VARVE_OK);
+    assert_int_equal(journal->find_root(w->place, facts.root.bytes, 64, found, &count), VARVE_OK);
+    assert_int_equal(count, 1);
+    assert_memory_equal(found[0].bytes, w->made[newest].id.bytes, 32);
+    vv_commit_facts_release(&facts);
+}
+
+static void assert_refs(struct world *w)
+{
+    char name[256];
+    struct vv_ref_facts ref;
+
+    for (unsigned i = 0; i < BRANCHES + TAGS; i++) {
+        const size_t at = i < BRANCHES ? w->branch[i] : w->tag[i - BRANCHES];
+        if (i < BRANCHES)
+            branch_name(i, name);
+        else
+            snprintf(name, sizeof name, "tags/%u", i - BRANCHES);
+        const varve_status rc = journal->ref_get(w->place, name, &ref);
+        assert_int_equal(rc, at == none ? VARVE_NOT_FOUND : VARVE_OK);
+        if (at != none)
+            assert_memory_equal(ref.commit.bytes, w->made[at].id.bytes, 32);
+    }
+}
+
+static void assert_world(struct world *w)
+{
+    struct vv_layout_stat stat;
+    uint64_t retained = 0;
+
+    for (size_t i = 0; i < w->count; i++) {
+        retained += !w->made[i].removed;
+        if (w->made[i].removed)
+            assert_removed(w, i);
+        else
+            assert_retained(w, i);
+    }
+    assert_refs(w);
+    journal->stat(w->place, &stat);
+    assert_int_equal(stat.commits, retained);
+}
+
+static void assert_no_damage(struct world *w)
+{
+    const struct vv_layout_options options = options_of(w, true);
+    uint64_t damage = 9;
+
+    w->damages = 0;
+    assert_int_equal(journal->check(&w->dir, &options, 0, &damage), VARVE_OK);
+    if (damage != 0)
+        print_error("%s\n", w->words);
+    assert_int_equal(damage, 0);
+}
+
+/* ---- Tests ------------------------------------------------------------------------------------ */
+
+static void a_commit_that_a_ref_names_stays(void **state)
+{
+    struct world *w = *state;
+    struct model_chance chance = { .state = 1 };
+
+    for (unsigned i = 0; i < 3; i++)
+        commit_random(w, &chance, 0);
+    remove_commit(w, 2);
+    assert_non_null(strstr(vv_words(), "main"));
+    move_ref(w, "tags/0", 1, &w->tag[0]);
+    remove_commit(w, 1);
+    assert_non_null(strstr(vv_words(), "tags/0"));
+    remove_commit(w, 0);
+    remove_commit(w, 0);
+    move_ref(w, "tags/0", none, &w->tag[0]);
+    remove_commit(w, 1);
+    assert_world(w);
+    close_place(w);
+    open_place(w);
+    assert_world(w);
+}
+
+/* A root leads to its newest commit; that one goes, and the one before is it again. */
+static void a_root_leads_to_the_newest_that_is_left(void **state)
+{
+    struct world *w = *state;
+    struct model_chance chance = { .state = 2 };
+
+    const size_t first = commit_random(w, &chance, 0);
+    const size_t other = commit_random(w, &chance, 0);
+    const size_t again = commit_on(w, other, 0, &w->made[first].state);
+    for (unsigned i = 0; i < 5; i++)
+        commit_random(w, &chance, 0);
+    assert_root(w, again);
+    remove_commit(w, again);
+    assert_root(w, first);
+    for (unsigned i = 0; i < 5; i++) /* the removal is in the saved index then */
+        commit_random(w, &chance, 0);
+    assert_root(w, first);
+    remove_commit(w, first);
+    assert_world(w);
+}
+
+/* The same commit made again, after it was removed: it is there, with a number of its own; and goes again. */
+static void a_commit_can_be_made_again_after_it_was_removed(void **state)
+{
+    struct world *w = *state;
+    struct model_chance chance = { .state = 3 };
+    struct vv_commit_facts parent = { .locator = 0 };
+    struct vv_commit_facts facts = { .locator = 0 };
+    varve_commit_id found;
+
+    commit_random(w, &chance, 0);
+    const size_t made = commit_random(w, &chance, 0);
+    move_ref(w, "main", 0, &w->branch[0]);
+    for (unsigned round = 0; round < 4; round++) {
+        remove_commit(w, made);
+        if (round % 2 == 1) {
+            close_place(w);
+            open_place(w);
+        }
+        assert_int_equal(journal->facts(w->place, &w->made[0].id, &parent), VARVE_OK);
+        assert_int_equal(model_commit(journal, w->place, &w->made[0].state, &parent, &w->made[made].state,
+                                      "commit 1", NULL, VARVE_DURABLE, &facts),
+                         VARVE_OK);
+        vv_commit_facts_release(&parent);
+        assert_memory_equal(facts.id.bytes, w->made[made].id.bytes, 32);
+        assert_int_equal(journal->find_number(w->place, w->made[made].number, &found), VARVE_NOT_FOUND);
+        assert_true(facts.number > w->made[made].number);
+        w->made[made].number = facts.number;
+        w->made[made].removed = false;
+        vv_commit_facts_release(&facts);
+        assert_world(w);
+    }
+}
+
+static void step_of(struct world *w, struct model_chance *chance)
+{
+    const unsigned branch = model_chance(chance, BRANCHES);
+    const size_t some = pick_retained(w, chance);
+    char name[256];
+
+    switch (model_chance(chance, 16)) {
+    case 0:
+    case 1:
+    case 2:
+        if (some != none)
+            remove_commit(w, some);
+        break;
+    case 3:
+        if (some == none)
+            break;
+        branch_name(branch, name);
+        move_ref(w, name, some, &w->branch[branch]);
+        break;
+    case 4:
+        if (some == none)
+            break;
+        snprintf(name, sizeof name, "tags/%u", w->tags % TAGS);
+        move_ref(w, name, some, &w->tag[w->tags % TAGS]);
+        w->tags++;
+        break;
+    case 5:
+        if (w->branch[branch] == none || branch == 0)
+            break;
+        branch_name(branch, name);
+        move_ref(w, name, none, &w->branch[branch]);
+        break;
+    case 6:
+        if (w->count > 0)
+            remove_commit(w, model_chance(chance, (uint32_t)w->count));
+        break;
+    case 7:
+        close_place(w);
+        if (model_chance(chance, 2) == 0)
+            forget_head(w);
+        open_place(w);
+        break;
+    default:
+        commit_random(w, chance, branch);
+    }
+}
+
+static void random_histories_hold_what_is_retained(void **state)
+{
+    struct world *w = *state;
+    struct model_chance chance = { .state = 4711 };
+
+    for (unsigned i = 0; i < 500; i++) {
+        step_of(w, &chance);
+        if (i % 25 == 0)
+            assert_world(w);
+    }
+    assert_world(w);
+    close_place(w);
+    assert_no_damage(w);
+    forget_head(w);
+    open_place(w);
+    assert_world(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_commit_that_a_ref_names_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_root_leads_to_the_newest_that_is_left, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_commit_can_be_made_again_after_it_was_removed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
