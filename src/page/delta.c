@@ -165,7 +165,7 @@ static void put_slot(const struct vv_frame_page *page, uint64_t *last_base, stru
 {
     size_t size = 0;
 
-    if (vv_page_is_zero(page->bytes)) {
+    if (page->runs == NULL && vv_page_is_zero(page->bytes)) { /* who has runs has looked at it already */
         vv_bytes_u8(table, VV_FORM_ZERO);
         return;
     }

@@ -13,6 +13,9 @@
  *   sparse     armed rung: only private pages carry marks. Any other page becomes private by its first write
  *   levels     per level: entries {page, bytes at the level's moment (NULL: the base's)}, for pages that the
  *              level had and that changed between its moment and the last look
+ *   news       a bit for each 64 pages, some of which are in `written` or `changed`: what is few is found fast
+ *   changes    what was told last, and the runs of bytes that differ; they are what a rebase puts into base copies, so
+ *              that a base is what was committed whoever wrote meanwhile, and only those bytes are touched
  *   holder     per page: the topmost level that has an entry for it; an entry remembers the holder before
  *   arena      all those page copies: one free list, given back when little of it is in use
  * Laws of this file, beside those of image.h:
@@ -203,9 +206,10 @@ struct vv_image {
 
     struct page_info *pages;
     struct group *groups;
-    uint64_t capacity;      /* pages that both have room for, a multiple of 64 */
-    bool pending;           /* false: `written` is empty */
-    uint64_t based;         /* pages in BASED */
+    uint64_t capacity; /* pages that both have room for, a multiple of 64 */
+    uint64_t *news;    /* by the limit; bits of groups that hold none may stay until they are next cleared */
+    bool pending;      /* false: `written` is empty */
+    uint64_t based;    /* pages in BASED */
     uint64_t private_count; /* pages in PRIVATE: filled or written at some time */
     struct arena arena;
 
@@ -220,7 +224,9 @@ struct vv_image {
     bool busy;     /* the last take found more than can be hot: do not peek first */
     size_t wasted; /* hot pages that a look compared and found unchanged, since the last take */
     struct vv_image_change *changes;
-    size_t change_capacity;
+    size_t change_count, change_capacity;
+    struct vv_bytes runs; /* of `changes`, in their order */
+    bool told;            /* `changes` is what a look would find, but for what was written since */
 };
 
 static uint64_t page_count(const struct vv_image *image)
@@ -272,6 +278,8 @@ static unsigned set_number(enum page_set which)
 
 static void page_add(struct vv_image *image, uint64_t page, enum page_set which)
 {
+    if ((which & (WRITTEN | CHANGED)) != 0)
+        image->news[page / 4096] |= UINT64_C(1) << page / 64 % 64;
     image->groups[page / 64].set[set_number(which)] |= UINT64_C(1) << page % 64;
 }
 
@@ -280,21 +288,41 @@ static void page_drop(struct vv_image *image, uint64_t page, enum page_set which
     image->groups[page / 64].set[set_number(which)] &= ~(UINT64_C(1) << page % 64);
 }
 
+/* The first group from `group` on that `news` names; the number of groups when there is none. */
+static uint64_t next_news(const struct vv_image *image, uint64_t group)
+{
+    const uint64_t end = image->capacity / 64;
+
+    for (uint64_t at = group; at < end; at = (at / 64 + 1) * 64) {
+        const uint64_t word = image->news[at / 64] & UINT64_MAX << at % 64;
+        if (word != 0)
+            return at / 64 * 64 + (uint64_t)__builtin_ctzll(word);
+    }
+    return end;
+}
+
 /* The first page from `from` on that is in any of the sets `which`; the page count when there is none. */
 static uint64_t next_in(const struct vv_image *image, uint64_t from, unsigned which)
 {
     const uint64_t end = page_count(image);
+    const bool news = (which & ~(unsigned)(WRITTEN | CHANGED)) == 0;
 
-    for (uint64_t page = from; page < end; page = (page / 64 + 1) * 64) {
-        const struct group *group = &image->groups[page / 64];
+    for (uint64_t page = from; page < end;) {
+        const uint64_t here = news ? next_news(image, page / 64) : page / 64;
+        if (here > page / 64)
+            page = here * 64;
+        if (page >= end)
+            break;
+        const struct group *group = &image->groups[here];
         uint64_t word = 0;
         for (unsigned i = 0; i < SET_COUNT; i++)
             word |= (which & 1u << i) != 0 ? group->set[i] : 0;
         word &= UINT64_MAX << page % 64;
         if (word != 0) {
-            const uint64_t found = page / 64 * 64 + (uint64_t)__builtin_ctzll(word);
+            const uint64_t found = here * 64 + (uint64_t)__builtin_ctzll(word);
             return found < end ? found : end;
         }
+        page = (here + 1) * 64;
     }
     return end;
 }
@@ -321,8 +349,13 @@ static bool is_file_page(const struct vv_image *image, uint64_t page)
 
 static void clear_written(struct vv_image *image)
 {
-    for (uint64_t i = 0; i < image->capacity / 64; i++)
+    const uint64_t end = image->capacity / 64;
+
+    for (uint64_t i = 0; (i = next_news(image, i)) < end; i++) {
         image->groups[i].set[set_number(WRITTEN)] = 0;
+        if (image->groups[i].set[set_number(CHANGED)] == 0)
+            image->news[i / 64] &= ~(UINT64_C(1) << i % 64);
+    }
     image->pending = false;
 }
 
@@ -549,6 +582,7 @@ varve_status vv_image_new(struct vv_tracker *tracker, const struct vv_image_conf
                      (unsigned long long)image->reserve, (unsigned long long)most_reserve);
         goto out;
     }
+    TRY(vv_alloc(&image->news, image->limit / VV_PAGE_SIZE / 4096 + 1, sizeof *image->news));
     TRY(map_reservation(image, c->address));
     TRY(vv_dirty_register(tracker, image->bytes, image->reserve + image->guard));
 out:
@@ -575,6 +609,8 @@ void vv_image_free(struct vv_image *image)
     vv_page_list_release(&image->found);
     vv_page_list_release(&image->hot);
     vv_free(image->changes);
+    vv_bytes_release(&image->runs);
+    vv_free(image->news);
     vv_free(image->pages);
     vv_free(image->groups);
     vv_free(image);
@@ -1088,6 +1124,7 @@ static varve_status finish(struct vv_image *image)
 
     VV_ASSERT(image->armed);
     image_check(image);
+    image->told = false;
     if (vv_tracker_inherited(image->tracker))
         return vv_fail(VARVE_MISUSE, "this process is a forked child: it has no image of its parent's");
     if (!image->torn)
@@ -1312,18 +1349,60 @@ out:
     return rc;
 }
 
-static varve_status add_change(struct vv_image *image, size_t *count, struct vv_image_change change)
+static varve_status add_change(struct vv_image *image, struct vv_image_change change)
 {
     varve_status rc = VARVE_OK;
 
-    if (*count == image->change_capacity) {
-        const size_t capacity = *count == 0 ? 64 : *count * 2;
+    if (image->change_count == image->change_capacity) {
+        const size_t capacity = image->change_count == 0 ? 64 : image->change_count * 2;
         TRY(vv_resize(&image->changes, capacity, sizeof *image->changes));
         image->change_capacity = capacity;
     }
-    image->changes[(*count)++] = change;
+    image->changes[image->change_count++] = change;
 out:
     return rc;
+}
+
+/* Is the page what its base is? If not, it is a change, with the runs of bytes that differ if they are few. */
+static varve_status compare_page(struct vv_image *image, uint64_t page, const uint8_t *base)
+{
+    varve_status rc = VARVE_OK;
+    const size_t at = image->runs.size;
+    struct vv_image_change change = { .index = page, .bytes = page_bytes(image, page) };
+
+    if (base == zero_page) {
+        if (same_page(base, change.bytes))
+            return VARVE_OK;
+    } else {
+        change.base = base;
+        change.unproven = is_file_page(image, page) && !page_in(image, page, PROVEN);
+        change.runs_size = vv_runs_encode(base, change.bytes, VV_DELTA_WHOLE_ABOVE, &image->runs);
+        TRY(vv_bytes_done(&image->runs));
+        if (change.runs_size == 1 && image->runs.data[at] == 0) {
+            image->runs.size = at;
+            return VARVE_OK;
+        }
+    }
+    TRY(add_change(image, change));
+out:
+    return rc;
+}
+
+enum {
+    ABREAST = 16
+}; /* pages that are hashed side by side, soon enough after they were compared to be cached */
+
+static void hash_changes(struct vv_image *image, size_t from)
+{
+    const uint8_t *bytes[ABREAST] = { NULL };
+    uint8_t hashes[ABREAST][VV_HASH_SIZE];
+    const size_t count = image->change_count - from;
+
+    for (size_t i = 0; i < count; i++)
+        bytes[i] = image->changes[from + i].bytes;
+    vv_hash_pages(bytes, count, hashes);
+    for (size_t i = 0; i < count; i++)
+        memcpy(image->changes[from + i].hash, hashes[i], VV_HASH_SIZE);
 }
 
 varve_status vv_image_changes(struct vv_image *image, const struct vv_image_change **changes, size_t *count)
@@ -1331,26 +1410,32 @@ varve_status vv_image_changes(struct vv_image *image, const struct vv_image_chan
     varve_status rc = VARVE_OK;
     const uint8_t *base = NULL;
     const uint64_t end = page_count(image);
+    size_t hashed = 0, runs_at = 0;
 
     *changes = NULL;
     *count = 0;
     TRY(finish(image));
+    image->change_count = 0;
+    vv_bytes_clear(&image->runs);
     TRY(find_written(image, TAKE_ALL));
     for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++) {
         TRY(base_of(image, page, &base));
-        if (!same_page(base, page_bytes(image, page)))
-            TRY(add_change(image, count,
-                           (struct vv_image_change){ .index = page,
-                                                     .bytes = page_bytes(image, page),
-                                                     .base = base == zero_page ? NULL : base,
-                                                     .unproven = is_file_page(image, page) &&
-                                                                 !page_in(image, page, PROVEN) }));
+        TRY(compare_page(image, page, base));
+        if (image->change_count - hashed == ABREAST) {
+            hash_changes(image, hashed);
+            hashed = image->change_count;
+        }
     }
+    hash_changes(image, hashed);
+    for (size_t i = 0; i < image->change_count; i++) { /* the buffer stays where it is from now on */
+        image->changes[i].runs = image->changes[i].runs_size > 0 ? image->runs.data + runs_at : NULL;
+        runs_at += image->changes[i].runs_size;
+    }
+    image->told = true;
     *changes = image->changes;
+    *count = image->change_count;
     remember_faults(image);
 out:
-    if (rc != VARVE_OK)
-        *count = 0;
     return rc;
 }
 
@@ -1405,27 +1490,47 @@ static void stray(struct vv_image *image, uint64_t page)
         page_add(image, page, STRAYED);
 }
 
-/* The page's bytes now become its base bytes in memory, moving a copy that is right already. */
-static varve_status rebase_page(struct vv_image *image, uint64_t page)
+enum { FEW_PAGES = 8 }; /* asked for one by one: a microsecond each, and some for each MiB of an image */
+
+/* Copies that were made of what the page holds now, not of what was told: it may have been written in between. */
+struct live_copies {
+    uint64_t first[FEW_PAGES];
+    size_t count;
+};
+
+/* What was told becomes the page's base bytes in memory: a copy that is right already, or the base with the runs put
+ * into it, or what the page holds. */
+static varve_status rebase_page(struct vv_image *image, uint64_t page, const struct vv_image_change *change,
+                                struct live_copies *live)
 {
     varve_status rc = VARVE_OK;
     struct page_info *info = &image->pages[page];
-    uint8_t *copy = info->shadow;
+    const bool settled = info->shadow != NULL && !page_in(image, page, WRITTEN);
+    const bool runs = change != NULL && change->runs != NULL;
+    const bool whole = info->base == NULL && !settled;
+    const uint8_t *from = runs ? known_base(image, page) : settled ? info->shadow : page_bytes(image, page);
+    uint8_t *copy = NULL;
 
-    stray(image, page);
-    if (copy == NULL || page_in(image, page, WRITTEN)) {
-        if (info->base != NULL) { /* in place */
-            memcpy(info->base, page_bytes(image, page), VV_PAGE_SIZE);
-            drop_shadow(image, page);
-            return VARVE_OK;
-        }
-        if (copy == NULL)
-            TRY(arena_take(&image->arena, &copy));
-        memcpy(copy, page_bytes(image, page), VV_PAGE_SIZE);
+    if (whole)
+        TRY(arena_take(&image->arena, &copy));
+    if (info->base == NULL && settled) {
+        copy = info->shadow;
+        info->shadow = NULL;
+    } else if (whole || !runs) {
+        memcpy(whole ? copy : info->base, from, VV_PAGE_SIZE);
     }
-    info->shadow = NULL;
-    page_drop(image, page, CHANGED);
-    set_base(image, page, copy);
+    if (copy != NULL)
+        set_base(image, page, copy);
+    if (runs && (whole || copy == NULL)) {
+        const varve_status applied = vv_runs_apply(change->runs, change->runs_size, info->base);
+        VV_ASSERT(applied == VARVE_OK);
+    } else if (!settled) {
+        if (live->count < FEW_PAGES)
+            live->first[live->count] = page;
+        live->count++;
+    }
+    drop_shadow(image, page);
+    stray(image, page);
 out:
     return rc;
 }
@@ -1462,30 +1567,51 @@ static void compact(struct vv_image *image)
     image->arena = fresh;
 }
 
-enum { FEW_PAGES = 8 }; /* asked for one by one: a microsecond each, and some for each MiB of an image */
-
-/* What was written since the commit looked: its base is what the commit has, not the copy just made. `count` pages
- * were copied, the first of them in `pages`. An exposed image scans at its next look anyway: here just those few
- * pages count, and the marks of others stay. */
-static varve_status drop_late(struct vv_image *image, const uint64_t pages[FEW_PAGES], size_t count)
+/* What was written since the commit looked: its base is what the commit has, not the copy just made. An exposed image
+ * scans at its next look anyway: here just a few pages count, and the marks of others stay. */
+static varve_status drop_late(struct vv_image *image, const struct live_copies *live)
 {
     varve_status rc = VARVE_OK;
     const uint64_t end = page_count(image);
-    const bool few = image->exposed && count <= FEW_PAGES;
+    const bool few = image->exposed && live->count <= FEW_PAGES;
 
-    for (size_t i = 0; i < count && few && !image->lost; i++) {
+    for (size_t i = 0; i < live->count && few && !image->lost; i++) {
         if ((image->sparse ? vv_dirty_take_sparse : vv_dirty_take)(
-                image->tracker, page_bytes(image, pages[i]), VV_PAGE_SIZE, &image->found) != VARVE_OK)
+                image->tracker, page_bytes(image, live->first[i]), VV_PAGE_SIZE, &image->found) != VARVE_OK)
             image->lost = true;
         else if (image->found.count > 0)
-            add_written(image, pages[i]);
+            add_written(image, live->first[i]);
     }
     if (!few || image->lost)
         TRY(find_written(image, TAKE_ALL));
     for (uint64_t page = 0; (page = next_in(image, page, WRITTEN)) < end; page++)
         drop_base(image, page);
+    remember_faults(image);
 out:
     return rc;
+}
+
+/* What was told of a page, when it was; `next` goes along with ascending pages. */
+static const struct vv_image_change *told_of(const struct vv_image *image, uint64_t page, size_t *next)
+{
+    while (*next < image->change_count && image->changes[*next].index < page)
+        (*next)++;
+    return *next < image->change_count && image->changes[*next].index == page ? &image->changes[*next] : NULL;
+}
+
+/* Before more is kept than there is room for, what did not change now goes: what did is likelier to change again. */
+static void make_room(struct vv_image *image, uint64_t room)
+{
+    const uint64_t end = page_count(image);
+    uint64_t fresh = 0;
+
+    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++)
+        fresh += image->pages[page].base == NULL;
+    if (image->based + fresh <= room)
+        return;
+    for (uint64_t page = 0; (page = next_in(image, page, BASED)) < end; page++)
+        if (!page_in(image, page, WRITTEN | CHANGED))
+            drop_base(image, page);
 }
 
 varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void *context,
@@ -1493,31 +1619,23 @@ varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void 
 {
     varve_status rc = VARVE_OK;
     const uint64_t end = page_count(image), room = image->copies ? UINT64_MAX : shadow_budget / VV_PAGE_SIZE;
-    uint64_t fresh = 0, first[FEW_PAGES];
-    size_t count = 0;
+    const bool told = image->told;
+    struct live_copies live = { .count = 0 };
+    size_t next = 0;
 
     VV_ASSERT(image->level_count == 0);
     VV_ASSERT(read_base != NULL);
     TRY(finish(image));
-    if (image->copies)
+    if (image->copies && !told)
         TRY(find_written(image, TAKE_ALL));
+    make_room(image, room);
     for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++) {
-        fresh += image->pages[page].base == NULL;
-        if (count < FEW_PAGES)
-            first[count] = page;
-        count++;
-    }
-    if (image->based + fresh > room) { /* what just changed is likelier to change again */
-        for (uint64_t page = 0; (page = next_in(image, page, BASED)) < end; page++)
-            if (!page_in(image, page, WRITTEN | CHANGED))
-                drop_base(image, page);
-    }
-    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++) {
-        const uint8_t *base = known_base(image, page);
-        if (image->copies && same_page(base, page_bytes(image, page))) {
+        const struct vv_image_change *change = told ? told_of(image, page, &next) : NULL;
+        if (told ? change == NULL
+                 : image->copies && same_page(known_base(image, page), page_bytes(image, page))) {
             drop_shadow(image, page);
         } else if (image->pages[page].base != NULL ? image->based <= room : image->based < room) {
-            TRY(rebase_page(image, page));
+            TRY(rebase_page(image, page, change, &live));
         } else {
             drop_shadow(image, page);
             drop_base(image, page);
@@ -1528,10 +1646,9 @@ varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void 
     image->base_size = image->size;
     image->read_base = read_base;
     image->context = context;
-    if (!image->copies)
-        TRY(drop_late(image, first, count));
+    if (!image->copies && live.count > 0)
+        TRY(drop_late(image, &live));
     compact(image);
-    remember_faults(image);
 out:
     return rc;
 }

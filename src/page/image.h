@@ -29,7 +29,9 @@
 #define VV_IMAGE_H
 
 #include "base/vfs.h"
+#include "page/delta.h"
 #include "page/dirty.h"
+#include "page/hash.h"
 
 /* Bytes of a page as the session found it (4096, zeros when the base has none there). */
 typedef varve_status (*vv_base_fn)(void *context, uint64_t index, uint8_t page[VV_PAGE_SIZE]);
@@ -117,7 +119,10 @@ varve_status vv_image_reset(struct vv_image *image);
 struct vv_image_change {
     uint64_t index;
     const uint8_t *bytes, *base;
+    const uint8_t *runs; /* what turns `base` into `bytes` (delta.h); NULL: too many bytes differ, or it has no base */
+    size_t runs_size;
     bool unproven; /* `base` is what the file says, which nobody compared with its hash yet */
+    uint8_t hash[VV_HASH_SIZE]; /* of `bytes`; zero: it is all zero */
 };
 /* All pages that differ from the base, ascending; a page beyond the base's length has a NULL base. Zero pages that
  * growth added are not named: vv_image_size says that they exist. `changes` is lent until the image is next
@@ -129,7 +134,8 @@ varve_status vv_image_changed_since(struct vv_image *image, uint32_t depth, uint
 
 /* After a commit of what vv_image_changes said: that is the base now; levels must be gone. Changed pages are kept a
  * second time, up to `shadow_budget` bytes, so that the next commit need not read its base from the log. What was
- * written after vv_image_changes counts as written since the new base (armed rung; the others cannot see it).
+ * written after vv_image_changes counts as written since the new base, when nothing else was asked of the image in
+ * between (on other rungs than armed: where few bytes of a page had changed).
  * On failure the image is of no more use. */
 varve_status vv_image_rebase(struct vv_image *image, vv_base_fn read_base, void *context,
                              uint64_t shadow_budget);

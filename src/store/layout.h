@@ -31,6 +31,8 @@ struct vv_page_change {
     const uint8_t *bytes;  /* NULL: the page is zero now */
     const uint8_t *base;   /* the bytes it had in the base version; NULL: zero or unknown, store whole */
     uint64_t base_locator; /* of `base` */
+    const uint8_t *runs;   /* what vv_runs_encode made of base and bytes; NULL: nobody asked it yet */
+    size_t runs_size;
     uint8_t hash[VV_HASH_SIZE];
 };
 struct vv_module_change {

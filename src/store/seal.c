@@ -27,51 +27,55 @@ struct sealed {
 
 /* ---- One module ------------------------------------------------------------------------------- */
 
-/* Hashes of the pages that `changes` gives bytes for, side by side. */
-static varve_status hash_changes(const struct vv_image_change *changes, struct vv_page_change *pages,
-                                 size_t count)
+static varve_status rotten_base(uint64_t page)
 {
-    const uint8_t **bytes = NULL;
-    uint8_t(*hashes)[VV_HASH_SIZE] = NULL;
-    size_t hashed = 0;
-    varve_status rc = VARVE_OK;
+    return vv_fail(VARVE_CORRUPT,
+                   "page %llu of the image file below this memory is not what was committed: drop the "
+                   "session and open it again",
+                   (unsigned long long)page);
+}
 
-    TRY(vv_alloc(&bytes, count, sizeof *bytes));
-    TRY(vv_alloc(&hashes, count, sizeof *hashes));
-    for (size_t i = 0; i < count; i++)
-        if (changes[i].bytes != NULL)
-            bytes[hashed++] = changes[i].bytes;
-    vv_hash_pages(bytes, hashed, hashes);
-    hashed = 0;
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *hash = changes[i].bytes != NULL ? hashes[hashed++] : vv_hash_zero;
-        pages[i] = (struct vv_page_change){ .index = changes[i].index,
-                                            .bytes = vv_hash_is_zero(hash) ? NULL : changes[i].bytes };
-        memcpy(pages[i].hash, hash, VV_HASH_SIZE);
-    }
-out:
-    vv_free(bytes);
-    vv_free(hashes);
-    return rc;
+/* Base bytes that come from an image file are held against the tree before anything is built on them: rot must not enter
+ * a delta, and what the guest made of such a page is worth nothing. */
+static varve_status prove_base(struct vv_image *image, const struct vv_image_change *change,
+                               const uint8_t expected[VV_HASH_SIZE])
+{
+    uint8_t hash[VV_HASH_SIZE];
+
+    if (!change->unproven)
+        return VARVE_OK;
+    vv_hash_pages(&change->base, 1, &hash);
+    if (!vv_hash_equal(hash, expected))
+        return rotten_base(change->index);
+    vv_image_prove(image, change->index);
+    return VARVE_OK;
 }
 
 /* Put the pages into the tree, and learn from its old leaves where their base bytes are. */
-static varve_status set_leaves(struct vv_pagetree *tree, const struct vv_image_change *changes,
-                               struct vv_page_change *pages, size_t count)
+static varve_status set_leaves(struct vv_pagetree *tree, struct vv_image *image,
+                               const struct vv_image_change *changes, size_t count,
+                               struct vv_page_change *pages)
 {
     varve_status rc = VARVE_OK;
 
     for (size_t i = 0; i < count; i++) {
+        const bool zero = vv_hash_is_zero(changes[i].hash);
         struct vv_leaf leaf = { .locator = 0 };
         bool present = false;
+        pages[i] =
+            (struct vv_page_change){ .index = changes[i].index, .bytes = zero ? NULL : changes[i].bytes };
+        memcpy(pages[i].hash, changes[i].hash, VV_HASH_SIZE);
         TRY(vv_pagetree_get(tree, pages[i].index, &leaf, &present));
-        if (present && leaf.locator != 0) {
+        TRY(prove_base(image, &changes[i], present ? leaf.hash : vv_hash_zero));
+        if (present && leaf.locator != 0 && changes[i].runs != NULL) {
             pages[i].base = changes[i].base;
             pages[i].base_locator = leaf.locator;
+            pages[i].runs = changes[i].runs;
+            pages[i].runs_size = changes[i].runs_size;
         }
         leaf.locator = 0;
         memcpy(leaf.hash, pages[i].hash, VV_HASH_SIZE);
-        TRY(vv_pagetree_set(tree, pages[i].index, pages[i].bytes == NULL ? NULL : &leaf));
+        TRY(vv_pagetree_set(tree, pages[i].index, zero ? NULL : &leaf));
     }
 out:
     return rc;
@@ -89,8 +93,7 @@ static varve_status seal_memory(struct vv_module *module, struct vv_image *image
     if (page_count != module->memory.page_count)
         TRY(vv_pagetree_resize(&module->memory, page_count));
     TRY(vv_alloc(&change->pages, count, sizeof *change->pages));
-    TRY(hash_changes(changes, change->pages, count));
-    TRY(set_leaves(&module->memory, changes, change->pages, count));
+    TRY(set_leaves(&module->memory, image, changes, count, change->pages));
     change->page_count = count;
 out:
     return rc;

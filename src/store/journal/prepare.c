@@ -55,7 +55,9 @@ static struct vv_new_page choose_form(struct listing *listing, const struct vv_p
 
     if (page->base != NULL && page->base_locator != 0 &&
         vv_locator_depth(page->base_locator) < VV_LOCATOR_DEPTH_MAX)
-        fresh.runs_size = vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, runs);
+        fresh.runs_size = page->runs != NULL
+                              ? page->runs_size
+                              : vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, runs);
     if (fresh.runs_size > 0)
         fresh.depth = vv_locator_depth(page->base_locator) + 1;
     listing->bytes += fresh.depth > 0 ? fresh.runs_size : VV_PAGE_SIZE;
@@ -148,10 +150,13 @@ static varve_status put_frames(struct vv_pending *pending)
         for (size_t i = 0; i < count; i++) {
             const struct vv_new_page *page = &pending->fresh[first + i];
             const bool runs = page->depth > 0;
+            const uint8_t *own = page->change->runs;
             pages[i] = (struct vv_frame_page){ .bytes = page->change->bytes,
                                                .base = runs ? page->change->base : NULL,
                                                .base_locator = runs ? page->change->base_locator : 0,
-                                               .runs = runs ? pending->runs.data + page->runs_at : NULL,
+                                               .runs = !runs         ? NULL
+                                                       : own != NULL ? own
+                                                                     : pending->runs.data + page->runs_at,
                                                .runs_size = page->runs_size };
         }
         pending->frames[frame] = pending->pages.size;

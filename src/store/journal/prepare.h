@@ -9,7 +9,7 @@ struct vv_new_page {
     size_t module; /* in the change */
     const struct vv_page_change *change;
     unsigned depth;            /* 0: whole */
-    size_t runs_at, runs_size; /* in `runs`, unless whole */
+    size_t runs_at, runs_size; /* in `runs`, unless whole or the change has them */
 };
 struct vv_pending {
     struct vv_record record;
