@@ -120,8 +120,8 @@ static void begin(blake3_hasher *hasher, enum kind kind)
                                                  "varve 2026 descriptor", "varve 2026 meta",
                                                  "varve 2026 state",      "varve 2026 commit",
                                                  "varve 2026 name" };
-    static blake3_hasher ready[KINDS];
-    static bool is_ready[KINDS];
+    static _Thread_local blake3_hasher ready[KINDS];
+    static _Thread_local bool is_ready[KINDS];
 
     if (!is_ready[kind]) {
         blake3_hasher_init_derive_key(&ready[kind], contexts[kind]);
@@ -359,8 +359,8 @@ void shadow_image_id(unsigned image, uint8_t id[32])
 
 unsigned shadow_image_at(unsigned rank)
 {
-    static unsigned order[SHADOW_IMAGES];
-    static bool sorted = false;
+    static _Thread_local unsigned order[SHADOW_IMAGES];
+    static _Thread_local bool sorted = false;
 
     for (unsigned i = 0; !sorted && i < SHADOW_IMAGES; i++) {
         uint8_t id[HASH], other[HASH];
@@ -378,7 +378,7 @@ unsigned shadow_image_at(unsigned rank)
 
 const char *shadow_meta_key(unsigned meta)
 {
-    static char longest[256];
+    static _Thread_local char longest[256];
     static const char *const keys[SHADOW_METAS] = { "a", "ab", "block", "height", "\xc3\xa9t\xc3\xa9" };
 
     if (keys[meta] != NULL)

@@ -2,8 +2,8 @@
  *
  * Written from docs/format.md alone ("Hashes and roots"). It shares BLAKE3 with the library and no line besides,
  * and computes every tree in full, so that an incremental root that is wrong shows. Pages, images and values are
- * shared between states and never changed once they are: a copy of a state costs a few pointers. Out of memory
- * ends the program. */
+ * shared between states and never changed once they are: a copy of a state costs a few pointers. Threads
+ * may use it at once, each on states of its own that share nothing. Out of memory ends the program. */
 #ifndef VV_TEST_SHADOW_H
 #define VV_TEST_SHADOW_H
 

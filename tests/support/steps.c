@@ -175,19 +175,77 @@ static varve_status compare_meta(varve_session *session, const struct shadow_sta
     return VARVE_OK;
 }
 
-varve_status steps_compare(varve_store *store, const varve_commit *commit, const struct shadow_state *state,
-                           varve_error *error)
+varve_status steps_load(varve_session *session, struct shadow_state *state, varve_error *error)
+{
+    varve_status rc = VARVE_OK;
+
+    for (unsigned number = 0; number < SHADOW_IMAGES; number++) {
+        const varve_module_id id = id_of(number);
+        varve_image *image = NULL;
+        rc = varve_image_open(session, &id, NULL, &image, error);
+        if (rc == VARVE_NOT_FOUND)
+            continue;
+        if (rc != VARVE_OK)
+            return rc;
+        shadow_create(state, number, (uint32_t)(varve_image_size(image) / SHADOW_PAGE));
+        shadow_write(state, number, 0, varve_image_bytes(image), varve_image_size(image));
+    }
+    for (unsigned meta = 0; meta < SHADOW_METAS; meta++) {
+        const void *value = NULL;
+        size_t size = 0;
+        rc = varve_session_get_meta(session, shadow_meta_key(meta), &value, &size, error);
+        if (rc == VARVE_OK)
+            shadow_set_meta(state, meta, value, size);
+        else if (rc != VARVE_NOT_FOUND)
+            return rc;
+    }
+    return VARVE_OK;
+}
+
+static varve_status compare_root(const varve_commit *commit, const struct shadow_state *state,
+                                 varve_error *error)
+{
+    varve_root root;
+
+    shadow_root(state, root.bytes);
+    return memcmp(&varve_commit_get(commit)->root, &root, sizeof root) == 0
+               ? VARVE_OK
+               : differs(error, "the root differs");
+}
+
+static varve_status look(varve_store *store, const varve_commit *commit, varve_session **session,
+                         varve_error *error)
 {
     const varve_session_options options = {
         .size = sizeof options, .flags = VARVE_SESSION_READ_ONLY, .base = commit, .branch = ""
     };
-    varve_session *session = NULL;
-    varve_root root;
-    varve_status rc = varve_session_begin(store, &options, &session, error);
 
-    shadow_root(state, root.bytes);
-    if (rc == VARVE_OK && memcmp(&varve_commit_get(commit)->root, &root, sizeof root) != 0)
-        rc = differs(error, "the root differs");
+    return varve_session_begin(store, &options, session, error);
+}
+
+varve_status steps_verify(varve_store *store, const varve_commit *commit, varve_error *error)
+{
+    struct shadow_state state = { .image = { NULL } };
+    varve_session *session = NULL;
+    varve_status rc = look(store, commit, &session, error);
+
+    if (rc == VARVE_OK)
+        rc = steps_load(session, &state, error);
+    if (rc == VARVE_OK)
+        rc = compare_root(commit, &state, error);
+    shadow_release(&state);
+    varve_session_abort(session);
+    return rc;
+}
+
+varve_status steps_compare(varve_store *store, const varve_commit *commit, const struct shadow_state *state,
+                           varve_error *error)
+{
+    varve_session *session = NULL;
+    varve_status rc = look(store, commit, &session, error);
+
+    if (rc == VARVE_OK)
+        rc = compare_root(commit, state, error);
     for (unsigned number = 0; number < SHADOW_IMAGES && rc == VARVE_OK; number++)
         rc = compare_image(session, state, number, error);
     if (rc == VARVE_OK)

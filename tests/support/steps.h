@@ -15,6 +15,12 @@ varve_status steps_change(varve_session *session, struct shadow_state *state, ui
 /* "height" of a session's state; 0: it has none. */
 uint64_t steps_height(varve_session *session);
 
+/* All that a session's state holds; `state` must be empty. */
+varve_status steps_load(varve_session *session, struct shadow_state *state, varve_error *error);
+
+/* Read all that a commit holds and compute its root anew. VARVE_CONFLICT, with words: it is another. */
+varve_status steps_verify(varve_store *store, const varve_commit *commit, varve_error *error);
+
 /* Compare all that a commit holds with `state`, its root too. VARVE_CONFLICT, with words in `error`: they differ. */
 varve_status steps_compare(varve_store *store, const varve_commit *commit, const struct shadow_state *state,
                            varve_error *error);
