@@ -4,7 +4,8 @@
  *   oldest, newest   a list of all images in the order they were given; the budget takes from its old end
  * Laws:
  *   (W1) An image is in exactly one chain and in the list, or in neither; the pool owns it meanwhile.
- *   (W2) After a give, `bytes` (the sum of what the images said when given) is within the budget.
+ *   (W2) After a give, `bytes` (the sum of what the images said when given) is within the budget, and no more than
+ *        VV_POOL_IMAGES are here: one that has no private bytes takes address space and mappings still.
  * Images are freed outside the lock: unmapping gigabytes takes its time. */
 #include "page/pool.h"
 
@@ -154,7 +155,7 @@ void vv_pool_give(struct vv_pool *pool, const uint8_t module[32], const uint8_t 
     memcpy(warm->root, root, ID_SIZE);
     (void)pthread_mutex_lock(pool->lock);
     insert(pool, warm);
-    while (pool->bytes > pool->budget) {
+    while (pool->bytes > pool->budget || pool->count > VV_POOL_IMAGES) {
         struct warm *oldest = pool->oldest;
         take_out(pool, oldest);
         oldest->next = gone;

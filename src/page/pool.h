@@ -1,9 +1,12 @@
 /* pool.h - warm images: after a commit the mapped image stays, for the next session on the same (module, memory
- * root). Bounded by a budget of private bytes; the one given longest ago goes first. Thread safe. */
+ * root). Bounded by a budget of private bytes, and in number; the one given longest ago goes first. Thread safe. */
 #ifndef VV_POOL_H
 #define VV_POOL_H
 
 #include "page/image.h"
+
+/* A process has some 65 000 mappings, of which an image takes a few, and 128 TiB, of which it may reserve 4 GiB. */
+enum { VV_POOL_IMAGES = 1024 };
 
 struct vv_pool;
 varve_status vv_pool_new(uint64_t budget, struct vv_pool **pool);

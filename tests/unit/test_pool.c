@@ -116,6 +116,30 @@ static void the_oldest_goes_when_the_budget_is_full(void **state)
     vv_pool_free(pool);
 }
 
+/* They cost the budget nothing, but address space. */
+static void images_without_private_bytes_are_bounded_in_number(void **state)
+{
+    struct vv_pool *pool = NULL;
+
+    (void)state;
+    assert_int_equal(vv_pool_new(1 << 20, &pool), VARVE_OK);
+    for (int i = 0; i < VV_POOL_IMAGES + 10; i++) {
+        const struct key key = key_of(i % 251, i / 251);
+        struct vv_image *image = image_of(0, 0);
+        assert_non_null(image);
+        assert_int_equal(vv_image_private_bytes(image), 0);
+        vv_pool_give(pool, key.module, key.root, image);
+    }
+    assert_int_equal(vv_pool_count(pool), VV_POOL_IMAGES);
+    const struct key first = key_of(0, 0),
+                     last = key_of((VV_POOL_IMAGES + 9) % 251, (VV_POOL_IMAGES + 9) / 251);
+    assert_null(vv_pool_take(pool, first.module, first.root, 64 * PAGE));
+    struct vv_image *newest = vv_pool_take(pool, last.module, last.root, 64 * PAGE);
+    assert_non_null(newest);
+    vv_image_free(newest);
+    vv_pool_free(pool);
+}
+
 static void running_out_of_memory_loses_the_image_and_nothing_else(void **state)
 {
     struct vv_pool *pool = NULL;
@@ -183,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_image_is_taken_once_and_by_its_key_alone),
         cmocka_unit_test(the_oldest_goes_when_the_budget_is_full),
+        cmocka_unit_test(images_without_private_bytes_are_bounded_in_number),
         cmocka_unit_test(running_out_of_memory_loses_the_image_and_nothing_else),
         cmocka_unit_test(threads_may_share_it),
     };
