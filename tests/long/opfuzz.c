@@ -21,7 +21,7 @@
 #include "shadow.h"
 #include "varve.h"
 
-enum { SESSIONS = 4, REFS = 8, HELD = 4, SAVEPOINTS = 8, NONE = -1, PAGES_MAX = 320 };
+enum { SESSIONS = 4, REFS = 8, HELD = 4, SAVEPOINTS = 8, NONE = -1, UNKNOWN = -2, PAGES_MAX = 320 };
 enum { BUFFER = 5 * SHADOW_PAGE };
 
 struct entry { /* a commit */
@@ -30,6 +30,7 @@ struct entry { /* a commit */
     uint64_t number;
     int64_t time_ns;
     int parent;
+    bool deleted, again; /* again: one with this id had been deleted when it was made */
     char message[32], branch[32];
     struct shadow_state state;
 };
@@ -68,7 +69,7 @@ struct world {
     const char *doing;
 };
 static struct {
-    uint64_t commits, pages, roots, reopened, refused, lives;
+    uint64_t commits, pages, roots, reopened, refused, deleted, lives;
 } done;
 
 /* In the order of their names, as they are listed. */
@@ -104,6 +105,18 @@ static _Noreturn void wrong(const struct world *w, const char *format, ...)
     _exit(1);
 }
 
+/* With --trace: what an operation chose. */
+static void tell(const struct world *w, const char *what, int entry)
+{
+    char text[65] = "none";
+
+    if (!w->trace)
+        return;
+    if (entry != NONE)
+        varve_hex_format(w->commits[entry].id.bytes, text);
+    printf("    %s %.12s\n", what, text);
+}
+
 static void must(struct world *w, varve_status got, varve_status wanted)
 {
     if (got != wanted)
@@ -124,21 +137,53 @@ static bool same_id(const varve_commit_id *a, const varve_commit_id *b)
 
 /* ---- Commits of the model --------------------------------------------------------------------- */
 
+/* The newest with this id that was not deleted: one that was may have been made again. */
 static int find_entry(const struct world *w, const varve_commit_id *id)
 {
     for (size_t i = w->count; i-- > 0;)
-        if (same_id(&w->commits[i].id, id))
+        if (!w->commits[i].deleted && same_id(&w->commits[i].id, id))
             return (int)i;
     return NONE;
 }
 
+static bool was_deleted(const struct world *w, const varve_commit_id *id)
+{
+    for (size_t i = 0; i < w->count; i++)
+        if (w->commits[i].deleted && same_id(&w->commits[i].id, id))
+            return true;
+    return false;
+}
+
+/* The nearest ancestor that is there. UNKNOWN: behind a deleted one, made again after it had been deleted itself; who
+ * stepped over it before need not know. */
+static int retained_parent(const struct world *w, int entry)
+{
+    int at = w->commits[entry].parent, found = NONE;
+    bool stepped = false;
+
+    while (at != NONE && (found = find_entry(w, &w->commits[at].id)) == NONE) {
+        at = w->commits[at].parent;
+        stepped = true;
+    }
+    return found != NONE && stepped && w->commits[found].again ? UNKNOWN : found;
+}
+
+static bool same_commit(const struct world *w, int a, int b)
+{
+    return a == b || (a != NONE && b != NONE && same_id(&w->commits[a].id, &w->commits[b].id));
+}
+
+/* One that is there; often a late one. */
 static int any_commit(struct world *w)
 {
-    if (w->count == 0)
-        return NONE;
-    /* Often a late one. */
-    return (int)(roll(w, 2) == 0 ? roll(w, (unsigned)w->count)
-                                 : w->count - 1 - roll(w, (unsigned)(w->count < 8 ? w->count : 8)));
+    for (unsigned tries = 0; tries < 32 && w->count > 0; tries++) {
+        const size_t late = w->count < 8 ? w->count : 8;
+        const size_t at =
+            roll(w, 2) == 0 ? roll(w, (unsigned)w->count) : w->count - 1 - roll(w, (unsigned)late);
+        if (!w->commits[at].deleted)
+            return (int)at;
+    }
+    return NONE;
 }
 
 static struct entry *add_entry(struct world *w)
@@ -216,6 +261,7 @@ static void op_begin(struct world *w)
     struct work *s = &w->work[roll(w, SESSIONS)];
     const int ref = (int)roll(w, REFS), at = w->refs[ref].at;
     const unsigned how = roll(w, at == NONE ? 4 : 10);
+    const int chosen = any_commit(w);
     varve_session_options options = { .size = sizeof options, .branch = ref_names[ref] };
     varve_commit *base = NULL;
     varve_status expected = VARVE_OK;
@@ -231,8 +277,8 @@ static void op_begin(struct world *w)
     if (how == 0) {
         options.flags |= VARVE_SESSION_GENESIS;
         s->base = NONE;
-    } else if (how <= 3 && w->count > 0) {
-        s->base = any_commit(w);
+    } else if (how <= 3 && chosen != NONE) {
+        s->base = chosen;
         base = open_entry(w, s->base);
         options.base = base;
         s->expected = at == NONE ? NONE : s->base;
@@ -587,13 +633,13 @@ static varve_status judge_move(const struct world *w, const struct work *s, int 
         return VARVE_OK;
     if (!own)
         return w->refs[ref].at == NONE ? VARVE_OK : VARVE_EXISTS;
-    return w->refs[ref].at == s->expected ? VARVE_OK : VARVE_CONFLICT;
+    return same_commit(w, w->refs[ref].at, s->expected) ? VARVE_OK : VARVE_CONFLICT;
 }
 
 /* To go where it stands already is no move. */
 static void move_ref(struct world *w, int ref, int to)
 {
-    w->refs[ref].moves += w->refs[ref].at != to;
+    w->refs[ref].moves += !same_commit(w, w->refs[ref].at, to);
     w->refs[ref].at = to;
 }
 
@@ -610,17 +656,23 @@ static void settle_commit(struct world *w, struct work *s, const varve_commit_in
     must_be(w, same_id(&info->id, &id), "the commit has another id");
     int entry = find_entry(w, &id);
     if (entry == NONE) {
+        const bool again = was_deleted(w, &id);
         struct entry *e = add_entry(w);
         entry = (int)w->count - 1;
-        *e = (struct entry){
-            .id = id, .root = *root, .number = info->number, .time_ns = time_ns, .parent = base
-        };
+        *e = (struct entry){ .id = id,
+                             .root = *root,
+                             .number = info->number,
+                             .time_ns = time_ns,
+                             .parent = base,
+                             .again = again };
         (void)snprintf(e->message, sizeof e->message, "%s", message);
         (void)snprintf(e->branch, sizeof e->branch, "%s", ref == NONE ? "" : ref_names[ref]);
         shadow_copy(&e->state, &s->state);
         must_be(w, info->number > w->last_number, "a number was given again");
         w->last_number = info->number;
     }
+    tell(w, entry == (int)w->count - 1 ? "made" : "was there", entry);
+    tell(w, "on", base);
     compare_info(w, info, entry);
     if (ref != NONE)
         move_ref(w, ref, entry);
@@ -678,9 +730,8 @@ static void op_commit(struct world *w)
 }
 
 /* Some way to name a commit, and which one it must be. */
-static int revision(struct world *w, char text[128])
+static int revision(struct world *w, int entry, char text[128])
 {
-    const int entry = any_commit(w);
     const int ref = (int)roll(w, REFS);
     const char *name =
         strncmp(ref_names[ref], "tags/", 5) == 0 && roll(w, 2) == 0 ? ref_names[ref] + 5 : ref_names[ref];
@@ -699,14 +750,15 @@ static int revision(struct world *w, char text[128])
         varve_hex_format(w->commits[entry].root.bytes, hex);
         (void)snprintf(text, 128, "root:%s", hex);
         for (size_t i = w->count; i-- > 0;)
-            if (memcmp(&w->commits[i].root, &w->commits[entry].root, sizeof(varve_root)) == 0)
+            if (!w->commits[i].deleted &&
+                memcmp(&w->commits[i].root, &w->commits[entry].root, sizeof(varve_root)) == 0)
                 return (int)i;
         return NONE;
     case 3: {
         unsigned steps = roll(w, 6);
         (void)snprintf(text, 128, "%s~%u", name, steps);
-        for (; at != NONE && steps > 0; steps--)
-            at = w->commits[at].parent;
+        for (; at >= 0 && steps > 0; steps--)
+            at = retained_parent(w, at);
         return at;
     }
     default:
@@ -720,9 +772,14 @@ static void op_find(struct world *w)
     char text[128];
     varve_commit *commit = NULL;
 
-    if (w->count == 0)
+    const int some = w->count == 0 ? NONE : (int)roll(w, (unsigned)w->count); /* it may be deleted */
+    if (some == NONE)
         return;
-    const int entry = revision(w, text);
+    int entry = revision(w, some, text);
+    if (entry == UNKNOWN)
+        return;
+    if (entry != NONE && w->commits[entry].deleted)
+        entry = text[0] == 'r' ? NONE : find_entry(w, &w->commits[entry].id);
     const varve_status got = varve_commit_open(w->store, text, &commit, &w->error);
     if (got != (entry == NONE ? VARVE_NOT_FOUND : VARVE_OK))
         wrong(w, "%s is %s: %s", text, varve_status_name(got), got == VARVE_OK ? "" : w->error.message);
@@ -770,13 +827,13 @@ static void op_read_commit(struct world *w)
 {
     const unsigned place = roll(w, HELD);
 
-    if (w->count == 0)
-        return;
     if (w->held[place].commit != NULL) {
         read_commit(w, w->held[place].commit, &w->commits[w->held[place].entry].state);
         return;
     }
     const int entry = any_commit(w);
+    if (entry == NONE)
+        return;
     varve_commit *commit = open_entry(w, entry);
     read_commit(w, commit, &w->commits[entry].state);
     varve_commit_close(commit);
@@ -800,9 +857,9 @@ static void op_diff(struct world *w)
     const varve_change *change = NULL;
     varve_status rc = VARVE_OK;
 
-    if (w->count == 0)
-        return;
     const int from = any_commit(w), to = any_commit(w);
+    if (from == NONE || to == NONE)
+        return;
     varve_commit *a = open_entry(w, from), *b = open_entry(w, to);
     const struct shadow_state *old = &w->commits[from].state, *new = &w->commits[to].state;
     memset(told, 0, sizeof told);
@@ -842,11 +899,13 @@ static void op_log(struct world *w)
     const varve_commit_info *info = NULL;
     int at = w->refs[ref].at;
 
+    tell(w, ref_names[ref], at);
     must(w, varve_log_open(w->store, &options, &log, &w->error), at == NONE ? VARVE_NOT_FOUND : VARVE_OK);
-    for (unsigned steps = 0; steps < 24 && at != NONE; steps++) {
+    for (unsigned steps = 0; steps < 24 && at >= 0; steps++) {
+        tell(w, "then", at);
         must(w, varve_log_next(log, &info, &w->error), VARVE_OK);
         compare_info(w, info, at);
-        at = w->commits[at].parent;
+        at = retained_parent(w, at);
         if (at == NONE)
             must(w, varve_log_next(log, &info, &w->error), VARVE_END);
     }
@@ -877,14 +936,15 @@ static void op_ref(struct world *w)
         expected = open_entry(w, at);
     } else if (roll(w, 2) == 0) {
         wanted = any_commit(w);
-        expected = open_entry(w, wanted);
+        if (wanted != NONE)
+            expected = open_entry(w, wanted);
     }
     varve_status answer = VARVE_OK;
     if (at == NONE && gone)
         answer = VARVE_NOT_FOUND;
     else if (at != NONE && !gone && expected != NULL && tag)
         answer = VARVE_EXISTS;
-    else if (flags == 0 && wanted != at)
+    else if (flags == 0 && !same_commit(w, wanted, at))
         answer = VARVE_CONFLICT;
     must(w, varve_ref_set(w->store, ref_names[ref], commit, expected, flags, &w->error), answer);
     if (answer == VARVE_OK)
@@ -911,19 +971,50 @@ static void op_refs(struct world *w)
     must(w, varve_ref_next(w->store, after, &found, &w->error), VARVE_END);
 }
 
+/* ---- Deleting ---------------------------------------------------------------------------------- */
+
+/* A commit, or one that is held still and was deleted before. */
+static void op_delete(struct world *w)
+{
+    const unsigned place = roll(w, 4 * HELD);
+    const bool held = place < HELD && w->held[place].commit != NULL;
+    const int entry = held ? w->held[place].entry : any_commit(w);
+    varve_status expected = VARVE_OK;
+
+    if (entry == NONE)
+        return;
+    varve_commit *commit = held ? w->held[place].commit : open_entry(w, entry);
+    const int there = find_entry(w, &w->commits[entry].id);
+    if (there == NONE)
+        expected = VARVE_NOT_FOUND;
+    for (int ref = 0; ref < REFS; ref++)
+        if (there != NONE && same_commit(w, w->refs[ref].at, there))
+            expected = VARVE_MISUSE;
+    must(w, varve_commit_delete(w->store, commit, &w->error), expected);
+    if (expected == VARVE_OK) {
+        tell(w, "deleted", there);
+        w->commits[there].deleted = true;
+        done.deleted++;
+    }
+    if (!held)
+        varve_commit_close(commit);
+}
+
 /* ---- The store -------------------------------------------------------------------------------- */
 
 static void op_stat(struct world *w)
 {
     varve_store_info info = { .size = sizeof info };
-    uint64_t refs = 0, sessions = 0;
+    uint64_t refs = 0, sessions = 0, commits = 0;
 
     must(w, varve_store_stat(w->store, &info, &w->error), VARVE_OK);
     for (unsigned i = 0; i < REFS; i++)
         refs += w->refs[i].at != NONE;
     for (unsigned i = 0; i < SESSIONS; i++)
         sessions += w->work[i].session != NULL;
-    must_be(w, info.commits == w->count, "another count of commits");
+    for (size_t i = 0; i < w->count; i++)
+        commits += !w->commits[i].deleted;
+    must_be(w, info.commits == commits, "another count of commits");
     must_be(w, info.refs == refs, "another count of refs");
     must_be(w, info.sessions_open == sessions, "another count of sessions");
     must_be(w, info.writes_poisoned == 0 && info.damaged == 0, "poisoned or damaged");
@@ -1005,6 +1096,7 @@ static const struct operation {
     { "diff", op_diff, 2 },
     { "log", op_log, 2 },
     { "move a ref", op_ref, 4 },
+    { "delete", op_delete, 4 },
     { "list refs", op_refs, 2 },
     { "stat", op_stat, 2 },
     { "reopen", op_reopen, 3 },
@@ -1048,6 +1140,8 @@ static void end_life(struct world *w)
     open_store(w);
     op_refs(w);
     for (size_t i = 0; i < w->count; i++) {
+        if (w->commits[i].deleted)
+            continue;
         varve_commit *commit = open_entry(w, (int)i);
         compare_info(w, varve_commit_get(commit), (int)i);
         if (i % 16 == 0)
@@ -1231,8 +1325,10 @@ int main(int argc, char **argv)
     }
     run_all(&task);
     printf("%" PRIu64 " operations in %" PRIu64 " stores: %" PRIu64 " commits, %" PRIu64 " refused, %" PRIu64
-           " roots and %" PRIu64 " pages compared, %" PRIu64 " times reopened, 0 differences\n",
-           task.count, done.lives, done.commits, done.refused, done.roots, done.pages, done.reopened);
+           " deleted, %" PRIu64 " roots and %" PRIu64 " pages compared, %" PRIu64
+           " times reopened, 0 differences\n",
+           task.count, done.lives, done.commits, done.refused, done.deleted, done.roots, done.pages,
+           done.reopened);
     printf("1 passed, 0 failed\n");
     free(task.left_out);
     return 0;

@@ -21,6 +21,9 @@ static unsigned roll(uint64_t *chance, unsigned below)
     return (unsigned)((*chance >> 20) % below);
 }
 
+/* Address space is not free everywhere: under a sanitizer there is little. */
+static const varve_image_options modest = { .size = sizeof modest, .reserve = MOST_PAGES * SHADOW_PAGE };
+
 static varve_module_id id_of(unsigned image)
 {
     varve_module_id id;
@@ -140,7 +143,7 @@ static varve_status compare_image(varve_session *session, const struct shadow_st
     const varve_module_id id = id_of(number);
     const uint32_t pages = shadow_pages(state, number);
     varve_image *image = NULL;
-    const varve_status rc = varve_image_open(session, &id, NULL, &image, error);
+    const varve_status rc = varve_image_open(session, &id, &modest, &image, error);
 
     if (rc == VARVE_NOT_FOUND && pages == 0)
         return VARVE_OK;
@@ -182,7 +185,7 @@ varve_status steps_load(varve_session *session, struct shadow_state *state, varv
     for (unsigned number = 0; number < SHADOW_IMAGES; number++) {
         const varve_module_id id = id_of(number);
         varve_image *image = NULL;
-        rc = varve_image_open(session, &id, NULL, &image, error);
+        rc = varve_image_open(session, &id, &modest, &image, error);
         if (rc == VARVE_NOT_FOUND)
             continue;
         if (rc != VARVE_OK)
