@@ -17,6 +17,8 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 PROGRAMS = (
     ("crash_journal", ("commit", "refs", "code"), ("kill", "fault")),
     ("replay", ("little",), ("replay",)),
+    ("corrupt", (), ("corrupt",)),
+    ("hold", (), ("hold",)),
 )
 HARNESSES = [name for _, _, names in PROGRAMS for name in names]
 
@@ -36,6 +38,9 @@ PLANTS = (
     ("retry-sync", "fault", "a failed sync is tried again and believed"),
     ("sync-error-ignored", "fault", "nobody looks whether a sync failed"),
     ("poison-forgotten", "fault", "after a failed sync the store goes on writing"),
+    ("sum-without-header", "corrupt", "a record's sums do not cover its header"),
+    ("lock-ignored", "hold", "nobody looks whether a lock was taken"),
+    ("lock-of-process", "hold", "locks are the process's, and go with any close"),
 )
 
 

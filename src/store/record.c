@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/plant.h"
 
 /* Header: where each field lies. */
 enum {
@@ -151,7 +152,7 @@ varve_status vv_record_decode(const uint8_t bytes[VV_RECORD_HEADER], uint64_t ad
         return vv_fail(VARVE_CORRUPT, "no record begins at address %llu", (unsigned long long)address);
     const unsigned version = vv_get_u16(bytes + AT_VERSION);
     vv_record_sum(bytes, AT_SUM, sum);
-    if (memcmp(sum, bytes + AT_SUM, VV_SUM) != 0)
+    if (memcmp(sum, bytes + AT_SUM, VV_SUM) != 0 && !VV_PLANT("sum-without-header"))
         return vv_fail(VARVE_CORRUPT, "the header of the record at address %llu fails its checksum",
                        (unsigned long long)address);
     if (version != RECORD_VERSION)

@@ -326,6 +326,7 @@ static varve_status store_alloc(const char *path, varve_store **store)
     made->dir = made->own = VV_DIR_NONE;
     made->lock = VV_FILE_NONE;
     made->holders = 1;
+    made->owner = getpid();
     made->config = default_config;
     made->durability = VARVE_DURABLE;
     VV_ASSERT(pthread_mutex_init(&made->mutex, NULL) == 0);
@@ -346,17 +347,34 @@ void vv_store_hold(varve_store *store)
     store->holders++;
 }
 
+/* In a child that was forked meanwhile: all of this is a copy of what its parent goes on using, files and lock among
+ * it. Nothing is written and nothing unlocked; what memory there is goes with the process. */
+static void close_copy(varve_store *store)
+{
+    vv_file_close(&store->lock);
+    vv_dir_close(&store->own);
+    vv_dir_close(&store->dir);
+}
+
 void vv_store_close(varve_store *store)
 {
     if (store == NULL || --store->holders > 0)
         return;
+    if (store->owner != getpid()) {
+        close_copy(store);
+        return;
+    }
     if (store->pool != NULL)
         vv_pool_free(store->pool);
     if (store->place != NULL)
         store->layout->close(store->place);
     if (store->tracker != NULL)
         vv_tracker_free(store->tracker);
-    vv_file_close(&store->lock); /* the lock goes last: nobody else may write before all is closed */
+    /* The lock goes last: nobody else may write before all is closed. A forked child has the file open too and would
+     * keep it locked, so it is unlocked first. */
+    if (store->lock.fd != -1)
+        (void)vv_file_lock(&store->lock, VV_LOCK_RELEASE, 0, 0, 0);
+    vv_file_close(&store->lock);
     vv_dir_close(&store->own);
     vv_dir_close(&store->dir);
     (void)pthread_mutex_destroy(&store->mutex);

@@ -11,6 +11,7 @@
 #define VV_STORE_H
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "page/pool.h"
 #include "store/config.h"
@@ -30,6 +31,7 @@ struct varve_store {
     varve_durability _Atomic durability; /* the same */
     bool read_only;
     unsigned _Atomic sessions; /* begun and not ended */
+    pid_t owner;               /* the process that opened it: a forked child has a copy and may only close it */
     unsigned _Atomic holders;  /* the opener and every session and commit: the last one closes */
     char *path;
 };
