@@ -27,6 +27,13 @@ uint64_t vv_clock_monotonic_ns(void)
     return (uint64_t)read_clock(CLOCK_MONOTONIC);
 }
 
+void vv_clock_sleep_ms(uint64_t ms)
+{
+    const struct timespec time = { .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+    (void)nanosleep(&time, NULL);
+}
+
 varve_status vv_clock_random(void *bytes, size_t size)
 {
     uint8_t *to = bytes;

@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -230,7 +229,7 @@ static int system_list(const struct vv_vfs *self, int dir, vv_name_fn each, void
 static int system_lock(const struct vv_vfs *self, int fd, enum vv_lock_kind kind, uint64_t offset,
                        uint64_t size, int *holder)
 {
-    static const short types[] = { F_RDLCK, F_WRLCK, F_UNLCK };
+    static const short types[] = { F_RDLCK, F_WRLCK, F_UNLCK, F_RDLCK, F_WRLCK };
     struct flock lock = {
         .l_type = types[kind], .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = (off_t)size
     };
@@ -239,6 +238,11 @@ static int system_lock(const struct vv_vfs *self, int fd, enum vv_lock_kind kind
     *holder = 0;
     if (VV_PLANT("lock-ignored"))
         return 0;
+    if (kind == VV_LOCK_ASK_SHARED || kind == VV_LOCK_ASK_EXCLUSIVE) {
+        if (fcntl(fd, F_OFD_GETLK, &lock) != 0)
+            return errno;
+        return lock.l_type == F_UNLCK ? 0 : EAGAIN;
+    }
     if (fcntl(fd, VV_PLANT("lock-of-process") ? F_SETLK : F_OFD_SETLK, &lock) == 0)
         return 0;
     if (errno != EAGAIN && errno != EACCES)
@@ -607,13 +611,6 @@ varve_status vv_file_allocated(const struct vv_file *file, uint64_t *bytes)
     return measure(file, &size, bytes);
 }
 
-static void sleep_ms(uint64_t ms)
-{
-    const struct timespec time = { .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 };
-
-    (void)nanosleep(&time, NULL); /* woken early: the caller looks at the clock anyway */
-}
-
 varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size,
                           uint32_t wait_ms)
 {
@@ -630,7 +627,7 @@ varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t
             continue;
         if (number != EAGAIN || waited >= wait_ms)
             break;
-        sleep_ms(pause < wait_ms - waited ? pause : wait_ms - waited);
+        vv_clock_sleep_ms(pause < wait_ms - waited ? pause : wait_ms - waited);
         pause = pause < 32 ? pause * 2 : 50;
     }
     if (number == EAGAIN && holder > 0)
@@ -639,6 +636,18 @@ varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t
         return vv_fail(VARVE_BUSY, "%s: locked by another process, or by another handle in this one",
                        file->name);
     return number == 0 ? VARVE_OK : vv_fail_errno(number, "lock %s", file->name);
+}
+
+bool vv_file_is_locked(const struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size)
+{
+    const enum vv_lock_kind ask = kind == VV_LOCK_SHARED ? VV_LOCK_ASK_SHARED : VV_LOCK_ASK_EXCLUSIVE;
+    int holder = 0;
+    int number = 0;
+
+    do
+        number = file->vfs->lock(file->vfs, file->fd, ask, offset, size, &holder);
+    while (number == EINTR);
+    return number != 0;
 }
 
 /* ---- Whole files ------------------------------------------------------------------------------ */

@@ -21,7 +21,13 @@ enum vv_open_flags {
     VV_OPEN_DIRECT = 1 << 4 /* O_DIRECT | O_DSYNC, for the bench and for layouts that ask */
 };
 
-enum vv_lock_kind { VV_LOCK_SHARED, VV_LOCK_EXCLUSIVE, VV_LOCK_RELEASE };
+enum vv_lock_kind {
+    VV_LOCK_SHARED,
+    VV_LOCK_EXCLUSIVE,
+    VV_LOCK_RELEASE,
+    VV_LOCK_ASK_SHARED, /* take nothing, but tell whether such a lock would be refused */
+    VV_LOCK_ASK_EXCLUSIVE
+};
 
 /* Called once per name in a directory, "." and ".." left out. Not 0: stop. */
 typedef int (*vv_name_fn)(void *context, const char *name);
@@ -109,6 +115,9 @@ varve_status vv_file_allocated(const struct vv_file *file, uint64_t *bytes);
 /* Lock a byte range; VARVE_BUSY names the holder. Waits up to `wait_ms`. The lock goes with the file. */
 varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size,
                           uint32_t wait_ms);
+
+/* Would such a lock be refused now? Takes nothing. A system that cannot tell: yes. */
+bool vv_file_is_locked(const struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size);
 
 /* Put `data` under `name` in `dir`: a crash leaves the old file or the new one. On VARVE_OK the new file is
  * durable. On failure `name` holds the old bytes or the new ones, never a mix, and no temporary stays behind

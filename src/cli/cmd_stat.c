@@ -16,6 +16,8 @@ static void print_text(struct cli *cli, const varve_store_info *info)
                   info->durability == VARVE_BUFFERED ? "buffered" : "durable");
     cli_size_text(info->journal_bytes, stored);
     (void)fprintf(cli->out, "journal      %s\n", stored);
+    if (info->writer_pid != 0)
+        (void)fprintf(cli->out, "writer       process %" PRIu64 "\n", info->writer_pid);
     if (info->damaged)
         (void)fprintf(cli->out, "damaged      yes: see `varve fsck`\n");
 }

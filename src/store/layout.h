@@ -92,6 +92,7 @@ enum vv_layout_can {
 struct vv_layout_options {
     const struct vv_vfs *vfs;
     bool read_only;
+    struct vv_file *lock; /* .varve/lock, lent: other processes may have the store open too; NULL: none has */
     varve_durability durability;
     uint64_t retain; /* 0: all; else the newest so many commits of each branch */
     uint64_t snapshot_bytes;

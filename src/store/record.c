@@ -370,6 +370,8 @@ varve_status vv_checkpoint_decode(const struct vv_record *record, const void *by
     checkpoint->commits = vv_reader_u64(&reader);
     checkpoint->stored = vv_reader_u64(&reader);
     checkpoint->generation = vv_reader_u64(&reader);
+    if (checkpoint->generation > VV_GENERATION_MAX)
+        reader.bad = true;
     return vv_reader_done(&reader, "the facts of a checkpoint");
 }
 

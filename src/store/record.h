@@ -153,6 +153,7 @@ static inline unsigned vv_locator_slot(uint64_t locator)
     return (unsigned)locator & 63;
 }
 #define VV_ADDRESS_MAX (UINT64_C(1) << 54)
+#define VV_GENERATION_MAX (UINT64_C(1) << 54)
 
 /* Written in this order: meta, removed, frames, then per module: module, its pages in order. */
 void vv_directory_meta(struct vv_bytes *out, const void *key, size_t key_size, const void *value,

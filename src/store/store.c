@@ -97,18 +97,25 @@ static varve_status no_store(const varve_store *store)
 
 /* ---- The lock --------------------------------------------------------------------------------- */
 
-/* Say who holds the lock. The words are all that depends on it, so a race with a holder that goes is harmless. */
-static varve_status say_busy(varve_store *store)
+/* The process that wrote its id into the lock file last; 0: unknown. */
+static unsigned long read_pid(const varve_store *store)
 {
     char text[LOCK_TEXT + 1] = "";
     size_t got = 0;
 
-    if (!store->read_only && vv_file_lock(&store->lock, VV_LOCK_SHARED, 0, 1, 0) == VARVE_OK)
-        return vv_fail(VARVE_BUSY, "%s: another process reads the store: wait until it is done", store->path);
     if (vv_file_read_some(&store->lock, text, LOCK_TEXT, 0, &got) != VARVE_OK)
         got = 0;
     text[got] = '\0';
-    const unsigned long pid = strtoul(text, NULL, 10);
+    return strtoul(text, NULL, 10);
+}
+
+/* Say who holds the lock. The words are all that depends on it, so a race with a holder that goes is harmless. */
+static varve_status say_busy(varve_store *store)
+{
+    if (!store->read_only && vv_file_lock(&store->lock, VV_LOCK_SHARED, 0, 1, 0) == VARVE_OK)
+        return vv_fail(VARVE_BUSY, "%s: another process reads all of the store: wait until it is done",
+                       store->path);
+    const unsigned long pid = read_pid(store);
     if (pid == 0)
         return vv_fail(VARVE_BUSY, "%s: another process is the store's writer: wait until it is done",
                        store->path);
@@ -116,7 +123,8 @@ static varve_status say_busy(varve_store *store)
                    pid);
 }
 
-static varve_status take_lock(varve_store *store, uint32_t wait_ms)
+/* `beside`: a reader that goes along with a writer takes nothing here. */
+static varve_status take_lock(varve_store *store, bool beside, uint32_t wait_ms)
 {
     const unsigned flags = store->read_only ? VV_OPEN_READ : VV_OPEN_WRITE | VV_OPEN_CREATE;
     varve_status rc = vv_file_open(&store->own, "lock", flags, &store->lock);
@@ -125,6 +133,8 @@ static varve_status take_lock(varve_store *store, uint32_t wait_ms)
         return vv_fail_within(rc, "%s: cannot be written, only be read", store->path);
     if (rc != VARVE_OK)
         return vv_fail_within(rc, "%s", store->path);
+    if (beside)
+        return VARVE_OK;
     rc = vv_file_lock(&store->lock, store->read_only ? VV_LOCK_SHARED : VV_LOCK_EXCLUSIVE, 0, 1, wait_ms);
     if (rc == VARVE_BUSY)
         return say_busy(store);
@@ -455,7 +465,7 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
         rc = no_store(store);
         goto out;
     }
-    TRY(take_lock(store, options->wait_ms));
+    TRY(take_lock(store, store->read_only && (store->layout->can & VV_CAN_READ_BESIDE), options->wait_ms));
     if (store->layout == NULL) {
         rc = read_format(store); /* whoever had the lock may have made the store meanwhile */
         if (rc == VARVE_NOT_FOUND)
@@ -469,6 +479,7 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     place_options.durability = store->config.durability;
     place_options.retain = newest_kept(&store->config);
     place_options.snapshot_bytes = store->config.snapshot_bytes;
+    place_options.lock = &store->lock;
     TRY(store->layout->open(&store->dir, &place_options, &store->place));
     *out = store;
     store = NULL;
@@ -514,6 +525,14 @@ varve_status vv_store_tracker(varve_store *store, struct vv_tracker **tracker)
     return rc;
 }
 
+/* The process that may write now; 0: none. */
+static uint64_t writer_of(const varve_store *store)
+{
+    if (!store->read_only)
+        return (uint64_t)getpid();
+    return vv_file_is_locked(&store->lock, VV_LOCK_SHARED, 0, 1) ? read_pid(store) : 0;
+}
+
 void vv_store_stat(varve_store *store, varve_store_info *info)
 {
     struct vv_layout_stat stat = { 0 };
@@ -532,7 +551,7 @@ void vv_store_stat(varve_store *store, varve_store_info *info)
         .snapshot_bytes = config.snapshot_bytes,
         .commits = stat.commits,
         .refs = stat.refs,
-        .writer_pid = store->read_only ? 0 : (uint64_t)getpid(),
+        .writer_pid = writer_of(store),
         .bytes_stored = stat.bytes_stored,
         .journal_bytes = stat.journal_bytes,
         .sessions_open = store->sessions,
@@ -578,7 +597,7 @@ varve_status vv_store_check(const struct vv_vfs *vfs, const char *path, const va
         goto out;
     }
     TRY(rc);
-    TRY(take_lock(store, 0));
+    TRY(take_lock(store, false, 0));
     TRY(store->layout->check(&store->dir, &place_options, options->flags, damage));
 out:
     vv_store_close(store);

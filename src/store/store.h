@@ -2,8 +2,9 @@
  *
  *   .varve/format   "varve 1 journal": read before anything else is believed; published last when a store is made
  *   .varve/making   there while a store is being made: what lies in the directory then is half-made and may go
- *   .varve/lock     never unlinked; byte 0: a writer (exclusive) or readers (shared); the writer's pid as text
  *   .varve/config   settings of the store's own (config.h)
+ *   .varve/lock     never unlinked; byte 0: the writer (exclusive), or whoever reads what no writer may change
+ *                   meanwhile (shared); further bytes: the layout's, for readers beside a writer; the writer's pid as text
  *   .varve/code/    bytecode by hash (codepool.h)
  * Laws: one writer process, refused with BUSY by name; the lock is an open-file-description lock, so a killed
  * holder leaves none and a forked child never unlocks (docs/design.md, P6). */

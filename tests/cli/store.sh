@@ -82,6 +82,9 @@ until grep -q ready ../holder.txt || [ $n -gt 100 ]; do
     sleep 0.1
 done
 exits 'two writers: busy' 4 varve meta k2 s:v
+is 'reading beside a writer' 'Jello, world!' varve peek text --type str --at HEAD~1
+exits 'the log beside a writer' 0 varve log
+says 'stat names the writer' 'writer +process [0-9]+' varve stat
 says 'names the other process' 'process [0-9]+|pid [0-9]+' varve meta k2 s:v
 exec 3>&-
 wait $holder || true

@@ -521,7 +521,8 @@ static void looking_writes_nothing(void **state)
     assert_int_equal(d.count, 0);
 }
 
-/* A commit is one write and one sync; the first of an opening has its OPEN record's in front (research/store.md). */
+/* A commit is one write and one sync, and the hint for readers; the first of an opening has its OPEN record's in
+ * front. */
 static void a_commit_is_one_write_and_one_sync(void **state)
 {
     struct fixture *f = *state;
@@ -541,7 +542,7 @@ static void a_commit_is_one_write_and_one_sync(void **state)
     assert_int_equal(commit(f, 0, &first, "main"), VARVE_OK);
     vv_double_arm(&d, VV_DOUBLE_PASS, 0, 0);
     assert_int_equal(commit(f, 1, &second, "main"), VARVE_OK);
-    assert_int_equal(d.count, 2);
+    assert_int_equal(d.count, 3);
     close_place(f);
     vv_dir_close(&dir);
 }
@@ -905,11 +906,17 @@ static void assert_older_ones_are_read(struct fixture *f, const struct owner *ow
 static void assert_damage_is_told(struct fixture *f, const char *name, uint64_t offset, bool padding,
                                   const struct owner *owner, size_t *refused)
 {
-    const varve_status rc = try_open(f, false);
     size_t lost = 0;
     uint64_t damage = 0;
 
-    assert_int_equal(rc, VARVE_OK);
+    /* What opening need not read, the check reads; and it comes first, for a head is healed by who opens to write. */
+    const struct vv_layout_options options = options_of(f, true);
+    f->notes = f->warnings = f->damages = 0;
+    assert_int_equal(vv_journal_check(&f->dir, &options, 0, &damage), VARVE_OK);
+    assert_int_equal(damage, f->damages);
+    const unsigned mentioned = f->damages + f->warnings + f->notes;
+
+    assert_int_equal(try_open(f, false), VARVE_OK);
     const unsigned told = f->damages;
     for (size_t i = 0; i < f->count; i++) {
         const varve_status read = model_compare(journal, f->place, &f->made[i].id, &f->made[i].state);
@@ -928,15 +935,10 @@ static void assert_damage_is_told(struct fixture *f, const char *name, uint64_t 
     }
     assert_true(told == 0 || stat.damaged);
     close_place(f);
-    /* What opening need not read, the check reads. */
-    const struct vv_layout_options options = options_of(f, true);
-    f->notes = f->warnings = f->damages = 0;
-    assert_int_equal(vv_journal_check(&f->dir, &options, 0, &damage), VARVE_OK);
-    assert_int_equal(damage, f->damages);
     if (lost > 0 && damage == 0)
         fail_msg("%s %llu: %zu commits lost, and the check finds nothing", name, (unsigned long long)offset,
                  lost);
-    if (damage + f->warnings + f->notes == 0)
+    if (mentioned == 0)
         fail_msg("%s %llu: changed, and the check finds nothing", name, (unsigned long long)offset);
     if (!padding && damage == 0 && strcmp(name, "head") != 0)
         fail_msg("%s %llu: used bytes changed, and that is no damage", name, (unsigned long long)offset);
@@ -971,11 +973,14 @@ static void every_damaged_byte_is_told_and_the_rest_is_read(void **state)
     struct copy copy = { .f = f };
     size_t refused = 0;
     size_t flips = 0;
+    size_t head = 0;
 
     commit_line(f, 8);
     assert_int_equal(move_ref(f, "tag", SIZE_MAX, 3, false), VARVE_OK);
     close_place(f);
     assert_int_equal(vv_dir_each(&f->dir, copy_file, &copy), VARVE_OK);
+    while (strcmp(copy.names[head], "head") != 0)
+        head++;
     for (size_t file = 0; file < copy.count; file++) {
         for (size_t offset = 0; offset < copy.sizes[file]; offset += offset % 4096 < 700 ? 13 : 509) {
             const uint8_t flipped = copy.bytes[file][offset] ^ 0x10;
@@ -984,6 +989,7 @@ static void every_damaged_byte_is_told_and_the_rest_is_read(void **state)
             assert_damage_is_told(f, copy.names[file], offset, is_padding(&copy, file, offset), &owner,
                                   &refused);
             poke(f, copy.names[file], offset, &copy.bytes[file][offset], 1);
+            poke(f, "head", 0, copy.bytes[head], copy.sizes[head]);
             flips++;
         }
     }

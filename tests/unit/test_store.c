@@ -217,7 +217,6 @@ static void the_second_writer_is_told_who_the_first_is(void **state)
     (void)snprintf(words, sizeof words, "process %ld is", (long)holder.pid);
     expect(f->path, 0, VARVE_BUSY, words);
     expect(f->path, VARVE_STORE_CREATE, VARVE_BUSY, words);
-    expect(f->path, VARVE_STORE_READ_ONLY, VARVE_BUSY, words);
     const varve_check_options options = { .size = sizeof options };
     uint64_t damage = 0;
     assert_int_equal(vv_store_check(&vv_vfs_system, f->path, &options, &damage), VARVE_BUSY);
@@ -239,20 +238,49 @@ static void one_process_cannot_open_a_store_twice(void **state)
     make_store(f->path);
 }
 
-static void any_number_may_read_while_nobody_writes(void **state)
+/* A writer does not keep readers out, nor they it; and they can tell who it is. */
+static void any_number_may_read_beside_a_writer(void **state)
 {
     struct fixture *f = *state;
-    varve_store *first = NULL, *second = NULL;
+    varve_store *first = NULL, *second = NULL, *writer = NULL;
+    varve_store_info info = { .size = sizeof info };
 
     make_store(f->path);
-    const struct holder holder = hold_store(f->path, VARVE_STORE_READ_ONLY);
+    const struct holder holder = hold_store(f->path, 0);
     assert_int_equal(open_with(f->path, VARVE_STORE_READ_ONLY, 0, &first), VARVE_OK);
     assert_int_equal(open_with(f->path, VARVE_STORE_READ_ONLY, 0, &second), VARVE_OK);
-    expect(f->path, 0, VARVE_BUSY, "reads the store");
+    vv_store_stat(first, &info);
+    assert_int_equal(info.writer_pid, holder.pid);
     vv_store_close(first);
-    vv_store_close(second);
-    expect(f->path, 0, VARVE_BUSY, "reads the store");
     let_go(holder);
+    vv_store_stat(second, &info);
+    assert_int_equal(info.writer_pid, 0);
+    assert_int_equal(open_with(f->path, 0, 0, &writer), VARVE_OK);
+    vv_store_stat(second, &info);
+    assert_int_equal(info.writer_pid, getpid());
+    vv_store_close(second);
+    vv_store_close(writer);
+}
+
+/* To check a store is to read what no writer may change meanwhile. */
+static void who_checks_a_store_keeps_writers_out(void **state)
+{
+    struct fixture *f = *state;
+    varve_store *reader = NULL;
+    struct vv_file lock = VV_FILE_NONE;
+    struct vv_dir dir = VV_DIR_NONE, own = VV_DIR_NONE;
+
+    make_store(f->path);
+    assert_int_equal(vv_dir_open(&vv_vfs_system, f->path, &dir), VARVE_OK);
+    assert_int_equal(vv_dir_open_at(&dir, ".varve", &own), VARVE_OK);
+    assert_int_equal(vv_file_open(&own, "lock", VV_OPEN_READ, &lock), VARVE_OK);
+    assert_int_equal(vv_file_lock(&lock, VV_LOCK_SHARED, 0, 1, 0), VARVE_OK); /* as a check has it */
+    expect(f->path, 0, VARVE_BUSY, "reads all of the store");
+    assert_int_equal(open_with(f->path, VARVE_STORE_READ_ONLY, 0, &reader), VARVE_OK);
+    vv_store_close(reader);
+    vv_file_close(&lock);
+    vv_dir_close(&own);
+    vv_dir_close(&dir);
     make_store(f->path);
 }
 
@@ -414,7 +442,8 @@ int main(void)
         IN_SCRATCH(a_store_that_lost_its_format_is_not_taken_for_an_empty_one),
         IN_SCRATCH(the_second_writer_is_told_who_the_first_is),
         IN_SCRATCH(one_process_cannot_open_a_store_twice),
-        IN_SCRATCH(any_number_may_read_while_nobody_writes),
+        IN_SCRATCH(any_number_may_read_beside_a_writer),
+        IN_SCRATCH(who_checks_a_store_keeps_writers_out),
         IN_SCRATCH(a_killed_holder_leaves_no_lock),
         IN_SCRATCH(who_waits_gets_the_store_when_it_is_free),
         IN_SCRATCH(a_forked_child_never_unlocks),

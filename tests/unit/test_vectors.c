@@ -271,7 +271,7 @@ static void record_vectors(void)
                                 .time_ns = 1000 };
     static const uint8_t ones[7] = { 1, 1, 1, 1, 1, 1, 1 };
     uint8_t header[VV_RECORD_HEADER], slot[VV_HEAD_USED];
-    const struct vv_head head = { .number = 3, .checkpoint = 4096, .acknowledged = 12288, .generation = 2 };
+    const struct vv_head head = { .number = 3, .checkpoint = 4096, .acknowledged = 12288, .visible = 16384, .generation = 2 };
 
     record.size = vv_record_padded(&record);
     memset(record.epoch, 0xe0, sizeof record.epoch);

@@ -33,7 +33,7 @@ void vv_generations_raise(struct vv_generations *generations, uint64_t number)
         now->number = number;
 }
 
-static uint64_t current(const struct vv_generations *generations)
+uint64_t vv_generations_now(const struct vv_generations *generations)
 {
     return generations->list[generations->count - 1].number;
 }
@@ -57,13 +57,15 @@ void vv_place_drop(struct vv_place *place, uint64_t token)
         held++;
     VV_ASSERT(held < end && held->holds > 0);
     held->holds--;
+    if (place->beside && held->holds == 0 && held + 1 < end)
+        vv_place_leave(place, token);
     pthread_mutex_unlock(&place->mutex);
 }
 
 uint64_t vv_place_generation(struct vv_place *place)
 {
     pthread_mutex_lock(&place->mutex);
-    const uint64_t now = current(&place->generations);
+    const uint64_t now = vv_generations_now(&place->generations);
     pthread_mutex_unlock(&place->mutex);
     return now;
 }
@@ -82,7 +84,7 @@ uint64_t vv_place_oldest_hold(struct vv_place *place)
 
 bool vv_place_droppable(struct vv_place *place, uint64_t generation)
 {
-    return vv_place_oldest_hold(place) >= generation;
+    return vv_place_oldest_hold(place) >= generation && !vv_place_watched(place, generation);
 }
 
 /* Generations before the current one that nobody holds any more need no place. The caller holds the mutex. */
@@ -97,12 +99,10 @@ static void forget_unheld(struct vv_generations *generations)
     generations->count = kept;
 }
 
-varve_status vv_place_may_retire(struct vv_place *place)
+varve_status vv_generations_reserve(struct vv_generations *generations)
 {
     varve_status rc = VARVE_OK;
-    struct vv_generations *generations = &place->generations;
 
-    pthread_mutex_lock(&place->mutex);
     forget_unheld(generations);
     if (generations->count == generations->capacity) {
         const size_t capacity = 2 * generations->capacity;
@@ -110,19 +110,34 @@ varve_status vv_place_may_retire(struct vv_place *place)
         generations->capacity = capacity;
     }
 out:
+    return rc;
+}
+
+void vv_place_advance(struct vv_place *place, uint64_t number, uint64_t start)
+{
+    struct vv_generations *generations = &place->generations;
+    const struct vv_generation before = generations->list[generations->count - 1];
+
+    VV_ASSERT(generations->count < generations->capacity && number > before.number);
+    generations->list[generations->count++] = (struct vv_generation){ .number = number };
+    if (place->beside && before.holds == 0)
+        vv_place_leave(place, before.number);
+    vv_views_flush(&place->views, start);
+    vv_pages_flush(&place->pages);
+}
+
+varve_status vv_place_may_retire(struct vv_place *place)
+{
+    pthread_mutex_lock(&place->mutex);
+    const varve_status rc = vv_generations_reserve(&place->generations);
     pthread_mutex_unlock(&place->mutex);
     return rc;
 }
 
 void vv_place_retire(struct vv_place *place, uint64_t start)
 {
-    struct vv_generations *generations = &place->generations;
-
     pthread_mutex_lock(&place->mutex);
-    VV_ASSERT(generations->count < generations->capacity);
-    generations->list[generations->count] = (struct vv_generation){ .number = current(generations) + 1 };
-    generations->count++;
+    vv_place_advance(place, vv_generations_now(&place->generations) + 1, start);
     pthread_mutex_unlock(&place->mutex);
-    vv_views_flush(&place->views, start);
-    vv_pages_flush(&place->pages);
+    vv_place_tell(place); /* before it is asked who still looks */
 }

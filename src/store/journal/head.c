@@ -15,7 +15,8 @@ void vv_head_encode(const struct vv_head *head, uint8_t out[VV_HEAD_USED])
     vv_put_u64(out + 8, head->number);
     vv_put_u64(out + 16, head->checkpoint);
     vv_put_u64(out + 24, head->acknowledged);
-    vv_put_u64(out + 32, head->generation);
+    vv_put_u64(out + 32, head->visible);
+    vv_put_u64(out + 40, head->generation);
     vv_record_sum(out, HEAD_SUM_AT, out + HEAD_SUM_AT);
 }
 
@@ -33,24 +34,29 @@ bool vv_head_decode(const uint8_t *bytes, size_t size, struct vv_head *head)
     head->number = vv_get_u64(bytes + 8);
     head->checkpoint = vv_get_u64(bytes + 16);
     head->acknowledged = vv_get_u64(bytes + 24);
-    head->generation = vv_get_u64(bytes + 32);
+    head->visible = vv_get_u64(bytes + 32);
+    head->generation = vv_get_u64(bytes + 40);
+    if (head->generation > VV_GENERATION_MAX)
+        head->number = 0;
     return head->number != 0;
 }
 
-varve_status vv_head_read(const struct vv_dir *dir, struct vv_head heads[2])
+varve_status vv_head_read(const struct vv_dir *dir, struct vv_file *file, unsigned flags,
+                          struct vv_head heads[2])
 {
     varve_status rc = VARVE_OK;
-    struct vv_file file = VV_FILE_NONE;
     uint8_t bytes[VV_HEAD_USED];
     size_t got = 0;
 
     heads[0] = heads[1] = (struct vv_head){ .number = 0 };
-    rc = vv_file_open(dir, "head", VV_OPEN_READ, &file);
-    if (rc == VARVE_NOT_FOUND)
-        return VARVE_OK;
-    TRY(rc);
+    if (file->fd < 0) {
+        rc = vv_file_open(dir, "head", flags, file);
+        if (rc == VARVE_NOT_FOUND)
+            return VARVE_OK;
+        TRY(rc);
+    }
     for (unsigned slot = 0; slot < 2; slot++) {
-        TRY(vv_file_read_some(&file, bytes, sizeof bytes, (uint64_t)slot * VV_HEAD_SLOT, &got));
+        TRY(vv_file_read_some(file, bytes, sizeof bytes, (uint64_t)slot * VV_HEAD_SLOT, &got));
         (void)vv_head_decode(bytes, got, &heads[slot]);
     }
     if (heads[1].number > heads[0].number) {
@@ -59,21 +65,19 @@ varve_status vv_head_read(const struct vv_dir *dir, struct vv_head heads[2])
         heads[0] = newer;
     }
 out:
-    vv_file_close(&file);
     return rc;
 }
 
-varve_status vv_head_write(const struct vv_dir *dir, struct vv_head *head)
+varve_status vv_head_write(const struct vv_dir *dir, struct vv_file *file, struct vv_head *head)
 {
     varve_status rc = VARVE_OK;
-    struct vv_file file = VV_FILE_NONE;
     uint8_t slot[VV_HEAD_SLOT] = { 0 };
 
-    TRY(vv_file_open(dir, "head", VV_OPEN_WRITE | VV_OPEN_CREATE, &file));
+    if (file->fd < 0)
+        TRY(vv_file_open(dir, "head", VV_OPEN_WRITE | VV_OPEN_CREATE, file));
     head->number++;
     vv_head_encode(head, slot);
-    TRY(vv_file_write(&file, slot, sizeof slot, head->number % 2 * VV_HEAD_SLOT));
+    TRY(vv_file_write(file, slot, sizeof slot, head->number % 2 * VV_HEAD_SLOT));
 out:
-    vv_file_close(&file);
     return rc;
 }

@@ -7,7 +7,7 @@
  *   (J2) The log is whole records, then debris; debris never joins the chain.         [publish.c, log.h]
  *   (J3) No sector that holds acknowledged bytes is written again.                    [record.h, publish.c]
  *   (J6) Code is synced before the record that names it.                              [codepool.c]
- *   (J7) `head` is never needed.                                                      [open_index]
+ *   (J7) `head` is never needed.                                                      [vv_place_load]
  * Moves:  OPEN      read head, index of its checkpoint, scan what follows             [vv_journal_open]
  *         COMMIT    diff, compress; then place, write, sync, reveal        [prepare.c, publish.c]
  *         READ      index -> record; record -> state (view.c); leaf -> page (pages.c) */
@@ -36,6 +36,8 @@ const struct vv_journal_limits vv_journal_limits = {
     .frames = 64,
 };
 #endif
+
+enum { QUIET_TRIES = 8 }; /* of a reader, before what looks like damage is told as such */
 
 /* ---- Findings --------------------------------------------------------------------------------- */
 
@@ -71,6 +73,13 @@ varve_status vv_place_writable(struct vv_place *place)
 
 /* ---- Opening ---------------------------------------------------------------------------------- */
 
+/* A reader beside a writer goes by what `head` says, for that is what it has locked. */
+static void take_generation(struct vv_place *place, const struct vv_checkpoint *checkpoint)
+{
+    if (!place->beside)
+        vv_generations_raise(&place->generations, checkpoint->generation);
+}
+
 /* One record of the log, whose facts were checked; NULL: they are gone. */
 static varve_status take_record(void *context, const struct vv_record *record, const uint8_t *bytes)
 {
@@ -92,7 +101,7 @@ static varve_status take_record(void *context, const struct vv_record *record, c
         vv_views_made(&place->views, record->parent, record->address);
         place->head.checkpoint = record->address;
         place->stored = checkpoint.stored;
-        vv_generations_raise(&place->generations, checkpoint.generation);
+        take_generation(place, &checkpoint);
     } else if (record->kind != VV_RECORD_OPEN) {
         TRY(vv_record_facts_decode(record, bytes, &facts));
         TRY(vv_index_reserve(&place->index, facts.move_count));
@@ -115,6 +124,8 @@ static varve_status take_damage(void *context, uint64_t address, const struct vv
     char text[400];
 
     place->damaged = true;
+    if (place->quiet)
+        return VARVE_OK;
     vv_log_file_name(&place->log, address, name);
     snprintf(text, sizeof text, "damage at address %llu: %s; the store is open for reading only",
              (unsigned long long)address, words);
@@ -160,33 +171,65 @@ static varve_status start_at(struct vv_place *place, uint64_t address)
     vv_views_made(&place->views, record.parent, record.address);
     vv_chain_advance(&place->chain, &record);
     place->stored = checkpoint.stored;
-    vv_generations_raise(&place->generations, checkpoint.generation);
+    take_generation(place, &checkpoint);
 out:
     vv_free(facts);
     vv_free(directory);
     return rc;
 }
 
-/* Index and refs: from `head`'s checkpoint and the tail behind it, else from the whole log (J7). */
-static varve_status open_index(struct vv_place *place)
+varve_status vv_place_read_head(struct vv_place *place, struct vv_head heads[2])
 {
-    varve_status rc = VARVE_OK;
-    struct vv_head heads[2];
-    bool started = false;
+    const unsigned flags = place->options.read_only ? VV_OPEN_READ : VV_OPEN_WRITE;
+    varve_status rc = vv_head_read(&place->dir, &place->head_file, flags, heads);
 
-    vv_chain_start(&place->chain);
-    rc = vv_head_read(&place->dir, heads);
     if (rc == VARVE_CORRUPT) { /* no regular file: a hint that says nothing */
         vv_place_find(place, VARVE_WARNING, "head", NULL, "it is no regular file; the whole log is read");
         heads[0] = heads[1] = (struct vv_head){ .number = 0 };
         rc = VARVE_OK;
     }
-    TRY(rc);
-    place->head = heads[0];
+    return rc;
+}
+
+void vv_place_tell(struct vv_place *place)
+{
+    struct vv_head next = place->head;
+
+    next.number = place->told.number;
+    if (place->chain.synced > next.acknowledged)
+        next.acknowledged = place->chain.synced;
+    next.visible = place->chain.end;
+    if (next.checkpoint >= next.acknowledged) /* found, and not known to last */
+        next.checkpoint = place->told.checkpoint;
+    next.generation = vv_place_generation(place);
+    if (memcmp(&next, &place->told, sizeof next) == 0)
+        return;
+    if (vv_head_write(&place->dir, &place->head_file, &next) == VARVE_OK)
+        place->told = place->head = next;
+}
+
+varve_status vv_place_scan(struct vv_place *place, uint64_t limit)
+{
+    const struct vv_log_scan scan = { .acknowledged = place->acknowledged,
+                                      .limit = limit,
+                                      .record = take_record,
+                                      .damage = take_damage,
+                                      .debris = take_debris,
+                                      .context = place };
+
+    return vv_log_scan(&place->log, &place->chain, &scan);
+}
+
+/* From `head`'s checkpoint and the tail behind it, else from the whole log (J7). */
+varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2], uint64_t limit)
+{
+    varve_status rc = VARVE_OK;
+    bool started = false;
+
+    vv_chain_start(&place->chain);
+    place->head = place->told = heads[0];
     place->acknowledged =
         heads[0].acknowledged > heads[1].acknowledged ? heads[0].acknowledged : heads[1].acknowledged;
-    for (size_t i = 0; i < 2; i++)
-        vv_generations_raise(&place->generations, heads[i].generation);
     for (size_t i = 0; i < 2 && !started; i++) {
         if (heads[i].checkpoint == 0)
             continue;
@@ -194,7 +237,9 @@ static varve_status open_index(struct vv_place *place)
         if (rc != VARVE_OK && rc != VARVE_CORRUPT)
             goto out;
         started = rc == VARVE_OK;
-        if (!started)
+        if (started)
+            place->head.checkpoint = heads[i].checkpoint;
+        else
             vv_place_find(place, VARVE_WARNING, "head", NULL,
                           "the checkpoint that it names cannot be read; more of the log is read instead");
     }
@@ -205,12 +250,7 @@ static varve_status open_index(struct vv_place *place)
         place->head.checkpoint = 0;
         place->stored = 0;
     }
-    const struct vv_log_scan scan = { .acknowledged = place->acknowledged,
-                                      .record = take_record,
-                                      .damage = take_damage,
-                                      .debris = take_debris,
-                                      .context = place };
-    TRY(vv_log_scan(&place->log, &place->chain, &scan));
+    TRY(vv_place_scan(place, limit));
 out:
     return rc;
 }
@@ -219,11 +259,9 @@ void vv_journal_close(struct vv_place *place)
 {
     if (place == NULL)
         return;
-    if (place->announced && !place->poisoned && vv_place_persist(place) == VARVE_OK) {
-        place->head.acknowledged = place->chain.end;
-        place->head.generation = vv_place_generation(place);
-        (void)vv_head_write(&place->dir, &place->head); /* a hint: without it the next opening reads more */
-    }
+    if (place->announced && !place->poisoned && vv_place_persist(place) == VARVE_OK)
+        vv_place_tell(place); /* without it the next opening reads more */
+    vv_file_close(&place->head_file);
     if (place->parts) {
         vv_index_release(&place->index);
         vv_views_release(&place->views);
@@ -237,34 +275,77 @@ void vv_journal_close(struct vv_place *place)
     vv_free(place);
 }
 
-varve_status vv_journal_open(const struct vv_dir *dir, const struct vv_layout_options *options,
-                             const struct vv_journal_limits *limits, struct vv_place **place)
+/* What the last writer left is known now. Readers beside this one follow `head`, so it must say all of it. */
+static void tell_found(struct vv_place *place)
+{
+    if (!place->options.read_only && !place->damaged &&
+        (place->head.number != 0 || place->chain.end > VV_LOG_START))
+        vv_place_tell(place);
+}
+
+static varve_status open_parts(struct vv_place *place)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_generations_init(&place->generations));
+    TRY(vv_log_open(&place->log, &place->dir, place->options.read_only, &place->limits.log));
+    place->parts = true;
+    rc = vv_views_init(&place->views, &place->log, place->limits.views);
+    const varve_status pages = vv_pages_init(&place->pages, &place->log, place->limits.frames);
+    vv_index_init(&place->index, &place->views.nodes);
+    TRY(rc);
+    TRY(pages);
+    if (place->log.count == 0)
+        TRY(vv_fail(VARVE_CORRUPT, "no file log.* is there: the log of this store is gone"));
+out:
+    return rc;
+}
+
+static varve_status open_once(const struct vv_dir *dir, const struct vv_layout_options *options,
+                              const struct vv_journal_limits *limits, unsigned tries, bool *again,
+                              struct vv_place **place)
 {
     varve_status rc = VARVE_OK;
     struct vv_place *made = NULL;
+    uint64_t limit = 0;
 
     *place = NULL;
+    *again = false;
     TRY(vv_alloc(&made, 1, sizeof *made));
     made->dir = *dir;
     made->options = *options;
     made->limits = *limits;
+    made->head_file = VV_FILE_NONE;
     pthread_mutex_init(&made->mutex, NULL);
     pthread_mutex_init(&made->writer, NULL);
-    TRY(vv_generations_init(&made->generations));
-    TRY(vv_log_open(&made->log, &made->dir, options->read_only, &limits->log));
-    made->parts = true;
-    rc = vv_views_init(&made->views, &made->log, limits->views);
-    const varve_status pages = vv_pages_init(&made->pages, &made->log, limits->frames);
-    vv_index_init(&made->index, &made->views.nodes);
-    TRY(rc);
-    TRY(pages);
-    if (made->log.count == 0)
-        TRY(vv_fail(VARVE_CORRUPT, "no file log.* is there: the log of this store is gone"));
-    TRY(open_index(made));
+    made->beside = options->read_only && options->lock != NULL;
+    made->quiet = made->beside && tries < QUIET_TRIES;
+    TRY(made->beside ? vv_place_open_beside(made, &limit) : vv_place_read_head(made, made->seen.heads));
+    TRY(open_parts(made));
+    for (size_t i = 0; i < 2; i++)
+        vv_generations_raise(&made->generations, made->seen.heads[i].generation);
+    TRY(vv_place_load(made, made->seen.heads, limit));
+    tell_found(made);
     *place = made;
-    made = NULL;
 out:
-    vv_journal_close(made);
+    *again = made != NULL && made->quiet && vv_place_look_again(made, rc, tries);
+    if (made != NULL)
+        made->quiet = false;
+    if (rc != VARVE_OK || *again) {
+        vv_journal_close(made);
+        *place = NULL;
+    }
+    return rc;
+}
+
+varve_status vv_journal_open(const struct vv_dir *dir, const struct vv_layout_options *options,
+                             const struct vv_journal_limits *limits, struct vv_place **place)
+{
+    bool again = true;
+    varve_status rc = VARVE_OK;
+
+    for (unsigned tries = 0; again; tries++)
+        rc = open_once(dir, options, limits, tries, &again, place);
     return rc;
 }
 
@@ -331,9 +412,12 @@ static varve_status journal_find_id(struct vv_place *place, const uint8_t key[32
                                     varve_commit_id found[2], size_t *count)
 {
     uint8_t ids[2][32];
+    varve_status rc = vv_place_refresh(place);
 
+    if (rc != VARVE_OK)
+        return rc;
     pthread_mutex_lock(&place->mutex);
-    const varve_status rc = vv_index_find_id(&place->index, key, digits, ids, count);
+    rc = vv_index_find_id(&place->index, key, digits, ids, count);
     pthread_mutex_unlock(&place->mutex);
     for (size_t i = 0; rc == VARVE_OK && i < *count; i++)
         memcpy(found[i].bytes, ids[i], 32);
@@ -342,6 +426,7 @@ static varve_status journal_find_id(struct vv_place *place, const uint8_t key[32
 
 static uint64_t journal_last_number(struct vv_place *place)
 {
+    (void)vv_place_refresh(place); /* where that fails, what is known is the answer */
     pthread_mutex_lock(&place->mutex);
     const uint64_t number = place->index.last_number;
     pthread_mutex_unlock(&place->mutex);
@@ -384,9 +469,12 @@ static varve_status journal_find_root(struct vv_place *place, const uint8_t key[
 {
     uint8_t ids[2][32];
     bool stale = false;
+    varve_status rc = vv_place_refresh(place);
 
+    if (rc != VARVE_OK)
+        return rc;
     pthread_mutex_lock(&place->mutex);
-    varve_status rc = vv_index_find_root(&place->index, key, digits, ids, count, &stale);
+    rc = vv_index_find_root(&place->index, key, digits, ids, count, &stale);
     pthread_mutex_unlock(&place->mutex);
     if (rc == VARVE_OK && stale)
         rc = search_roots(place, key, digits, ids, count);
@@ -398,12 +486,23 @@ static varve_status journal_find_root(struct vv_place *place, const uint8_t key[
 static varve_status journal_find_number(struct vv_place *place, uint64_t number, varve_commit_id *found)
 {
     uint64_t address = 0;
+    varve_status rc = vv_place_refresh(place);
 
+    if (rc != VARVE_OK)
+        return rc;
     pthread_mutex_lock(&place->mutex);
-    const varve_status rc = vv_index_find_number(&place->index, number, found->bytes, &address);
+    rc = vv_index_find_number(&place->index, number, found->bytes, &address);
     pthread_mutex_unlock(&place->mutex);
     if (rc == VARVE_OK && address == 0)
         return vv_fail(VARVE_NOT_FOUND, "no commit has the number %llu", (unsigned long long)number);
+    return rc;
+}
+
+static varve_status find_address(struct vv_place *place, const varve_commit_id *id, uint64_t *address)
+{
+    pthread_mutex_lock(&place->mutex);
+    const varve_status rc = vv_index_find(&place->index, id->bytes, address);
+    pthread_mutex_unlock(&place->mutex);
     return rc;
 }
 
@@ -414,12 +513,18 @@ static varve_status journal_facts(struct vv_place *place, const varve_commit_id 
     uint64_t address = 0;
     bool removed = false;
     char hex[65];
+    varve_status rc = find_address(place, id, &address);
 
-    pthread_mutex_lock(&place->mutex);
-    varve_status rc = vv_index_find(&place->index, id->bytes, &address);
-    if (rc == VARVE_OK && address == 0)
+    if (rc == VARVE_OK && address == 0 && place->beside) {
+        rc = vv_place_refresh(place);
+        if (rc == VARVE_OK)
+            rc = find_address(place, id, &address);
+    }
+    if (rc == VARVE_OK && address == 0) {
+        pthread_mutex_lock(&place->mutex);
         rc = vv_index_ancestor(&place->index, id->bytes, ancestor, &removed);
-    pthread_mutex_unlock(&place->mutex);
+        pthread_mutex_unlock(&place->mutex);
+    }
     varve_hex_format(id->bytes, hex);
     if (rc != VARVE_OK)
         return rc;
@@ -550,8 +655,10 @@ static void tell_ref(const struct vv_index_ref *stored, struct vv_ref_facts *ref
 
 static varve_status journal_ref_get(struct vv_place *place, const char *name, struct vv_ref_facts *ref)
 {
-    varve_status rc = VARVE_OK;
+    varve_status rc = vv_place_refresh(place);
 
+    if (rc != VARVE_OK)
+        return rc;
     pthread_mutex_lock(&place->mutex);
     const struct vv_index_ref *stored = vv_index_ref(&place->index, name);
     if (stored == NULL || vv_hash_is_zero(stored->commit))
@@ -565,7 +672,10 @@ static varve_status journal_ref_get(struct vv_place *place, const char *name, st
 static varve_status journal_ref_next(struct vv_place *place, const char *after, struct vv_ref_facts *ref)
 {
     const struct vv_index_ref *stored = NULL;
+    const varve_status rc = vv_place_refresh(place);
 
+    if (rc != VARVE_OK)
+        return rc;
     pthread_mutex_lock(&place->mutex);
     stored = vv_index_ref_after(&place->index, after);
     while (stored != NULL && vv_hash_is_zero(stored->commit)) /* deleted */
@@ -597,6 +707,7 @@ static varve_status journal_ref_move(struct vv_place *place, const char *name, u
     uint8_t *bytes = NULL;
 
     if (locator == 0) {
+        TRY(vv_place_refresh(place));
         pthread_mutex_lock(&place->mutex);
         const struct vv_index_ref *stored = vv_index_ref(&place->index, name);
         locator = stored == NULL ? 0 : stored->last;
@@ -656,6 +767,7 @@ static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
     uint64_t refs = 0;
     uint64_t bytes = 0;
 
+    (void)vv_place_refresh(place);
     const varve_status rc = vv_log_stored(&place->log, &bytes);
     pthread_mutex_lock(&place->mutex);
     for (const struct vv_index_ref *ref = vv_index_ref_after(&place->index, NULL); ref != NULL;
@@ -679,7 +791,7 @@ static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
 const struct vv_layout vv_layout_journal = {
     .id = VARVE_LAYOUT_JOURNAL,
     .name = "journal",
-    .can = VV_CAN_SESSIONS | VV_CAN_BRANCH | VV_CAN_DELETE | VV_CAN_DURABLE,
+    .can = VV_CAN_SESSIONS | VV_CAN_BRANCH | VV_CAN_DELETE | VV_CAN_DURABLE | VV_CAN_READ_BESIDE,
     .create = journal_create,
     .open = journal_open,
     .close = vv_journal_close,

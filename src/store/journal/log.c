@@ -27,55 +27,81 @@ static varve_status list_segment(struct vv_log *log, struct vv_segment *segment)
     return rc;
 }
 
-static varve_status add_segment(struct vv_log *log, uint64_t start)
+/* The names that are not in the list yet. */
+struct listing {
+    struct vv_log *log;
+    struct vv_segment **found;
+    size_t count;
+    varve_status status;
+};
+
+static varve_status add_found(struct listing *listing, uint64_t start)
 {
     varve_status rc = VARVE_OK;
     struct vv_segment *segment = NULL;
 
+    TRY(vv_resize(&listing->found, listing->count + 1, sizeof(struct vv_segment *)));
     TRY(vv_alloc(&segment, 1, sizeof *segment));
     segment->start = start;
     segment->file = VV_FILE_NONE;
-    TRY(list_segment(log, segment));
-    segment = NULL;
+    listing->found[listing->count++] = segment;
 out:
-    vv_free(segment);
     return rc;
 }
-
-struct listing {
-    struct vv_log *log;
-    varve_status status;
-};
 
 static int list_name(void *context, const char *name)
 {
     struct listing *listing = context;
+    const struct vv_log *log = listing->log;
     uint64_t start = 0;
 
     if (!vv_segment_parse(name, &start))
         return 0;
     if (start < VV_LOG_START || start >= VV_ADDRESS_MAX || start % VV_RECORD_ALIGN != 0)
         listing->status = vv_fail(VARVE_CORRUPT, "%s: no segment begins there", name);
-    else
-        listing->status = add_segment(listing->log, start);
+    else if (log->count == 0 || start > log->segments[log->count - 1]->start)
+        listing->status = add_found(listing, start);
     return listing->status != VARVE_OK;
 }
 
 /* The last segment ends nowhere yet: it may grow to what a new one would be, and may be longer already. */
-static varve_status settle_capacities(struct vv_log *log)
+static void settle_last(struct vv_log *log)
+{
+    struct vv_segment *last = log->segments[log->count - 1];
+
+    last->capacity = last->written > log->limits.segment ? last->written : log->limits.segment;
+}
+
+/* Learn of the segments behind those in the list. Only one thread adds to it. */
+static varve_status list_more(struct vv_log *log)
 {
     varve_status rc = VARVE_OK;
+    struct listing listing = { .log = log };
 
-    if (log->count > 1)
-        qsort(log->segments, log->count, sizeof(struct vv_segment *), by_start);
-    for (size_t i = 0; i + 1 < log->count; i++)
-        log->segments[i]->capacity = log->segments[i + 1]->start - log->segments[i]->start;
-    if (log->count > 0) {
-        struct vv_segment *last = log->segments[log->count - 1];
-        TRY(vv_segment_open(last, log->dir, !log->read_only));
-        last->capacity = last->written > log->limits.segment ? last->written : log->limits.segment;
+    rc = vv_dir_each(log->dir, list_name, &listing);
+    TRY(listing.status != VARVE_OK ? listing.status : rc);
+    if (listing.count == 0)
+        goto out;
+    qsort(listing.found, listing.count, sizeof(struct vv_segment *), by_start);
+    TRY(vv_segment_open(listing.found[listing.count - 1], log->dir, !log->read_only));
+    pthread_mutex_lock(&log->mutex);
+    rc = vv_resize(&log->segments, log->count + listing.count, sizeof(struct vv_segment *));
+    if (rc == VARVE_OK) {
+        const size_t known = log->count;
+        memcpy(log->segments + known, listing.found, listing.count * sizeof(struct vv_segment *));
+        log->count += listing.count;
+        listing.count = 0;
+        for (size_t i = known == 0 ? 0 : known - 1; i + 1 < log->count; i++)
+            log->segments[i]->capacity = log->segments[i + 1]->start - log->segments[i]->start;
+        settle_last(log);
     }
+    pthread_mutex_unlock(&log->mutex);
 out:
+    for (size_t i = 0; i < listing.count; i++) {
+        vv_segment_close(listing.found[i]);
+        vv_free(listing.found[i]);
+    }
+    vv_free(listing.found);
     return rc;
 }
 
@@ -83,17 +109,34 @@ varve_status vv_log_open(struct vv_log *log, const struct vv_dir *dir, bool read
                          const struct vv_log_limits *limits)
 {
     varve_status rc = VARVE_OK;
-    struct listing listing = { .log = log };
 
     VV_ASSERT(limits->segment % VV_RECORD_ALIGN == 0 && limits->segment > 0);
     *log = (struct vv_log){ .dir = dir, .read_only = read_only, .limits = *limits };
     pthread_mutex_init(&log->mutex, NULL);
-    rc = vv_dir_each(dir, list_name, &listing);
-    TRY(listing.status != VARVE_OK ? listing.status : rc);
-    TRY(settle_capacities(log));
+    TRY(list_more(log));
 out:
     if (rc != VARVE_OK)
         vv_log_close(log);
+    return rc;
+}
+
+varve_status vv_log_follow(struct vv_log *log, uint64_t end)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *last = log->count == 0 ? NULL : log->segments[log->count - 1];
+
+    VV_ASSERT(log->read_only);
+    if (last != NULL && last->start + last->written < end) {
+        pthread_mutex_lock(&log->mutex);
+        rc = vv_segment_measure(last);
+        if (rc == VARVE_OK)
+            settle_last(log);
+        pthread_mutex_unlock(&log->mutex);
+        TRY(rc);
+    }
+    if (last == NULL || last->start + last->written < end)
+        TRY(list_more(log));
+out:
     return rc;
 }
 
@@ -804,7 +847,7 @@ varve_status vv_log_scan(struct vv_log *log, struct vv_chain *chain, const struc
 
     TRY(vv_alloc(&s.window, WINDOW, 1));
     TRY(successor(&s, chain, &record, &found));
-    for (;;) {
+    while (scan->limit == 0 || chain->end < scan->limit) {
         if (!found) {
             TRY(settle_end(&s, chain, &record, &found));
             if (!found)
@@ -812,7 +855,9 @@ varve_status vv_log_scan(struct vv_log *log, struct vv_chain *chain, const struc
         }
         struct vv_chain ahead = *chain;
         vv_chain_advance(&ahead, &record);
-        TRY(successor(&s, &ahead, &next, &found));
+        found = false; /* what lies at the limit may be half-written still */
+        if (scan->limit == 0 || ahead.end < scan->limit)
+            TRY(successor(&s, &ahead, &next, &found));
         const bool vouched = scan->acknowledged >= ahead.end || (found && next.synced >= ahead.end) ||
                              VV_PLANT("debris-accepted");
         TRY(take_record(&s, &record, vouched, &stop));

@@ -41,6 +41,8 @@ struct vv_log {
 varve_status vv_log_open(struct vv_log *log, const struct vv_dir *dir, bool read_only,
                          const struct vv_log_limits *limits);
 void vv_log_close(struct vv_log *log);
+/* For a reader: another process has appended up to `end`. One thread at a time. */
+varve_status vv_log_follow(struct vv_log *log, uint64_t end);
 
 /* Bytes of the log at `address`, within one segment: VARVE_CORRUPT when they are not there. */
 varve_status vv_log_read(struct vv_log *log, uint64_t address, void *data, size_t size);
@@ -92,6 +94,7 @@ void vv_chain_advance(struct vv_chain *chain, const struct vv_record *record);
 
 struct vv_log_scan {
     uint64_t acknowledged; /* by `head`; 0: unknown */
+    uint64_t limit;        /* go no further: another process appends there; 0: none does */
     bool deep;             /* verify every section of every record */
     /* One record of the chain; `facts` is lent, NULL when the record is damaged. */
     varve_status (*record)(void *context, const struct vv_record *record, const uint8_t *facts);

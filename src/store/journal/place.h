@@ -19,6 +19,12 @@ struct vv_generations {
     size_t count, capacity;
 };
 
+/* What a reader knows of its writer (beside.c). */
+struct vv_beside {
+    struct vv_head heads[2];
+    bool writer; /* there is one */
+};
+
 struct vv_place {
     struct vv_dir dir; /* the caller's, lent */
     struct vv_layout_options options;
@@ -31,6 +37,9 @@ struct vv_place {
     pthread_mutex_t mutex; /* guards the index and what stat tells; never held across a sync */
     struct vv_index index;
     struct vv_generations generations;
+    bool beside;           /* others may write: see that what is there is known before answering */
+    bool quiet;            /* what looks like damage may be a race, and is not told */
+    struct vv_beside seen; /* of a reader */
     bool _Atomic poisoned; /* a sync failed: nothing is written any more (P4) */
     bool damaged;          /* acknowledged bytes are gone: nothing is written any more (P3) */
     uint64_t stored;       /* bytes of the log that records take up */
@@ -40,13 +49,23 @@ struct vv_place {
     struct vv_chain chain;
     bool announced;        /* this opening's OPEN record is in the log (J2) */
     uint64_t acknowledged; /* by `head`, when it was read */
-    struct vv_head head;
+    struct vv_head head;   /* of a reader: what was read last */
+    struct vv_head told;   /* what `head` says, for all that is known */
+    struct vv_file head_file;
     uint64_t checkpoint_retry; /* after one that failed: not before this sequence */
     struct vv_bytes group;     /* the record that is being put together */
 };
 
 /* May this place be written to? */
 varve_status vv_place_writable(struct vv_place *place);
+/* Read `head`; what cannot be read says nothing. */
+varve_status vv_place_read_head(struct vv_place *place, struct vv_head heads[2]);
+/* Tell how far the log is, for readers and the next opening. `writer` is held. A hint: it may fail (J7). */
+void vv_place_tell(struct vv_place *place);
+/* Index, refs and end of the log, from nothing but what `heads` name; follow the log from where it is known to end.
+ * `limit`: no further than there; 0: to its end. */
+varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2], uint64_t limit);
+varve_status vv_place_scan(struct vv_place *place, uint64_t limit);
 void vv_place_find(struct vv_place *place, varve_severity severity, const char *file, const uint8_t *commit,
                    const char *text);
 varve_status vv_place_facts(struct vv_place *place, uint64_t address, struct vv_commit_facts *facts);
@@ -63,10 +82,25 @@ bool vv_place_droppable(struct vv_place *place, uint64_t generation);
  * checkpoint that says the next generation becomes durable. `start`: where the log begins from now on. */
 varve_status vv_place_may_retire(struct vv_place *place);
 void vv_place_retire(struct vv_place *place, uint64_t start);
+/* Of the two steps, the parts that a reader needs; `mutex` is held. */
+varve_status vv_generations_reserve(struct vv_generations *generations);
+void vv_place_advance(struct vv_place *place, uint64_t number, uint64_t start);
+uint64_t vv_generations_now(const struct vv_generations *generations);
 varve_status vv_generations_init(struct vv_generations *generations);
 void vv_generations_release(struct vv_generations *generations);
 /* While opening: go on from what was stored. */
 void vv_generations_raise(struct vv_generations *generations, uint64_t number);
+
+/* beside.c. Before the log is opened to read: lock what is there, and learn how far to read. Afterwards: may what came
+ * out be a race with a writer, to be tried once more? */
+varve_status vv_place_open_beside(struct vv_place *place, uint64_t *limit);
+bool vv_place_look_again(struct vv_place *place, varve_status rc, unsigned tries);
+/* Know what a writer beside has made until now. Before any answer; nothing for a writer itself. */
+varve_status vv_place_refresh(struct vv_place *place);
+bool vv_place_writer_lives(const struct vv_place *place);
+/* Does another process look at a generation below this one? */
+bool vv_place_watched(const struct vv_place *place, uint64_t generation);
+void vv_place_leave(struct vv_place *place, uint64_t generation); /* nobody here looks at it any more */
 
 /* prepare.c */
 varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending);

@@ -86,6 +86,7 @@ static varve_status append(struct vv_place *place, struct vv_record *record, str
     pthread_mutex_unlock(&place->mutex);
     if (durable && !VV_PLANT("ack-before-sync"))
         TRY(sync_log(place));
+    vv_place_tell(place);
 out:
     return rc;
 }
@@ -524,9 +525,7 @@ static varve_status append_checkpoint(struct checkpointing *work, const struct v
     pthread_mutex_unlock(&place->mutex);
     vv_views_made(&place->views, commit->address, record.address);
     place->head.checkpoint = record.address;
-    place->head.acknowledged = place->chain.end;
-    place->head.generation = work->checkpoint.generation;
-    (void)vv_head_write(&place->dir, &place->head); /* a hint (J7) */
+    vv_place_tell(place);
 out:
     return rc;
 }

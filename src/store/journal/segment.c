@@ -28,6 +28,14 @@ bool vv_segment_parse(const char *name, uint64_t *start)
     return true;
 }
 
+varve_status vv_segment_measure(struct vv_segment *segment)
+{
+    const varve_status rc = vv_file_size(&segment->file, &segment->written);
+
+    segment->written -= segment->written % VV_RECORD_ALIGN;
+    return rc;
+}
+
 varve_status vv_segment_open(struct vv_segment *segment, const struct vv_dir *dir, bool write)
 {
     varve_status rc = VARVE_OK;
@@ -37,8 +45,7 @@ varve_status vv_segment_open(struct vv_segment *segment, const struct vv_dir *di
         return VARVE_OK;
     vv_segment_name(segment->start, name);
     TRY(vv_file_open(dir, name, write ? VV_OPEN_WRITE : VV_OPEN_READ, &segment->file));
-    TRY(vv_file_size(&segment->file, &segment->written));
-    segment->written -= segment->written % VV_RECORD_ALIGN;
+    TRY(vv_segment_measure(segment));
 out:
     if (rc != VARVE_OK)
         vv_file_close(&segment->file);
@@ -53,8 +60,7 @@ varve_status vv_segment_create(struct vv_segment *segment, const struct vv_dir *
     vv_segment_name(segment->start, name);
     if (segment->file.fd < 0)
         TRY(vv_file_open(dir, name, VV_OPEN_WRITE | VV_OPEN_CREATE, &segment->file));
-    TRY(vv_file_size(&segment->file, &segment->written));
-    segment->written -= segment->written % VV_RECORD_ALIGN;
+    TRY(vv_segment_measure(segment));
     TRY(vv_file_sync_new(&segment->file));
     if (!VV_PLANT("sync-dir-segment"))
         TRY(vv_dir_sync(dir));

@@ -25,6 +25,8 @@ bool vv_segment_parse(const char *name, uint64_t *start);
 
 /* Open the file of a segment whose start is set; learns `written`. A file that is open already: nothing. */
 varve_status vv_segment_open(struct vv_segment *segment, const struct vv_dir *dir, bool write);
+/* Learn `written` again, of a file that is open: another process appends to it. */
+varve_status vv_segment_measure(struct vv_segment *segment);
 /* Make the file, empty, and its name durable. What a crash left there is kept: it is debris. */
 varve_status vv_segment_create(struct vv_segment *segment, const struct vv_dir *dir);
 /* See that `size` bytes from the start are written, and `ahead` more when the disk has them; durably. */
