@@ -1049,6 +1049,45 @@ static void commits_behind_a_broken_header_open(void **state)
 }
 
 /* What `head` says was acknowledged and is not there is damage, even when nothing follows it. */
+/* A record that is whole but for its padding, as a power loss may leave the last one. It is taken, and what is appended
+ * behind it touches none of it. */
+static void a_last_record_without_its_padding_stays(void **state)
+{
+    struct fixture *f = *state;
+    struct model_state big = { .present = { true }, .size = { MODEL_PAGES } };
+    struct vv_commit_facts facts;
+    const struct model_state more = { .meta = 7 };
+    struct vv_file file = VV_FILE_NONE;
+    uint64_t start = 0, damage = 0;
+    char name[VV_SEGMENT_NAME];
+    struct vv_log *log = &f->place->log;
+
+    commit_line(f, 1);
+    for (unsigned i = 0; i < MODEL_PAGES; i++)
+        big.page[0][i] = 77777 + 256 * i;
+    assert_int_equal(commit(f, SIZE_MAX, &big, "other"), VARVE_OK);
+    assert_int_equal(journal->facts(f->place, &f->made[1].id, &facts), VARVE_OK);
+    vv_log_file_name(log, facts.locator, name);
+    assert_true(vv_segment_parse(name, &start));
+    const uint64_t used = facts.locator - start + facts.bytes_written;
+    vv_commit_facts_release(&facts);
+    assert_true(used % 4096 != 0);
+    close_place(f);
+    assert_int_equal(unlinkat(f->dir.fd, "head", 0), 0);
+    assert_int_equal(vv_file_open(&f->dir, name, VV_OPEN_WRITE, &file), VARVE_OK);
+    assert_int_equal(vv_file_truncate(&file, used), VARVE_OK);
+    vv_file_close(&file);
+    const struct vv_layout_options options = options_of(f, true);
+    assert_int_equal(vv_journal_check(&f->dir, &options, 0, &damage), VARVE_OK);
+    assert_int_equal(damage, 0);
+    open_place(f);
+    assert_int_equal(commit(f, 0, &more, "main"), VARVE_OK);
+    close_place(f);
+    open_place(f);
+    for (size_t i = 0; i < f->count; i++)
+        assert_reads(f, i);
+}
+
 static void a_lost_end_is_damage_when_head_knows_of_it(void **state)
 {
     struct fixture *f = *state;
@@ -1378,6 +1417,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(buffered_commits_become_durable_when_asked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_damaged_byte_is_told_and_the_rest_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(commits_behind_a_broken_header_open, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_last_record_without_its_padding_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_end_is_damage_when_head_knows_of_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_log_that_is_gone_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_sync_poisons_until_reopened, set_up, tear_down),

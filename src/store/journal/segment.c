@@ -31,8 +31,10 @@ bool vv_segment_parse(const char *name, uint64_t *start)
 varve_status vv_segment_measure(struct vv_segment *segment)
 {
     const varve_status rc = vv_file_size(&segment->file, &segment->written);
+    const uint64_t beyond = segment->written % VV_RECORD_ALIGN;
 
-    segment->written -= segment->written % VV_RECORD_ALIGN;
+    /* Up, not down: a power loss may cut the padding off a record that is whole, and zeros must not begin in it. */
+    segment->written += beyond == 0 ? 0 : VV_RECORD_ALIGN - beyond;
     return rc;
 }
 
