@@ -388,16 +388,6 @@ static int take_file(const char *path, const struct stat *status, int kind, stru
     return 0;
 }
 
-static varve_status settle(varve_store *store)
-{
-    varve_status rc = VARVE_OK;
-    bool more = true;
-
-    while (rc == VARVE_OK && more)
-        rc = store->layout->tidy(store->place, 1 << 20, &more);
-    return rc;
-}
-
 static varve_status make_past(void)
 {
     varve_status rc = VARVE_OK;
@@ -409,7 +399,7 @@ static varve_status make_past(void)
         TRY(past_commit(&past, store, "main", PAST_COMMITS, VARVE_DURABLE));
     TRY(past_code(&past, store));
     TRY(past_ref(&past, store, "tags/early", 2));
-    TRY(settle(store));
+    TRY(past_tidy(store, 1 << 20));
     vv_store_close(store);
     scratch_copy(store_path, stale_path);
     TRY(open_store(store_path, 0, &store));
@@ -419,7 +409,8 @@ static varve_status make_past(void)
     }
     TRY(past_code(&past, store));
     TRY(past_ref(&past, store, "tags/late", past.commit_count - 1));
-    TRY(settle(store));
+    TRY(past_remove(&past, store, 1));
+    TRY(past_tidy(store, 1 << 20));
 out:
     vv_store_close(store);
     return rc;

@@ -84,6 +84,44 @@ varve_status past_ref(struct past *past, varve_store *store, const char *name, u
     return rc;
 }
 
+varve_status past_ref_gone(struct past *past, varve_store *store, const char *name)
+{
+    struct vv_ref_move move = { .what = "delete", .force = true };
+    const unsigned ref = find_ref(past, name);
+
+    (void)snprintf(move.name, sizeof move.name, "%s", name);
+    const varve_status rc = store->layout->move_refs(store->place, &move, 1, 1000);
+    if (rc == VARVE_OK && ref < past->ref_count)
+        past->refs[ref] = past->refs[--past->ref_count];
+    return rc;
+}
+
+bool past_is_named(const struct past *past, unsigned commit)
+{
+    for (unsigned i = 0; i < past->ref_count; i++)
+        if (past->refs[i].commit == commit)
+            return true;
+    return false;
+}
+
+varve_status past_remove(struct past *past, varve_store *store, unsigned commit)
+{
+    const varve_status rc = store->layout->remove(store->place, &past->commits[commit].id, 1, 1000);
+
+    past->commits[commit].deleted = past->commits[commit].deleted || rc == VARVE_OK;
+    return rc;
+}
+
+varve_status past_tidy(varve_store *store, uint64_t budget)
+{
+    varve_status rc = VARVE_OK;
+    bool more = true;
+
+    while (rc == VARVE_OK && more)
+        rc = store->layout->tidy(store->place, budget, &more);
+    return rc;
+}
+
 static void code_bytes(unsigned code, uint8_t bytes[PAST_CODE_SIZE], uint8_t hash[VV_HASH_SIZE])
 {
     struct model_chance chance = { .state = code + 77 };
@@ -151,17 +189,15 @@ static varve_status compare_image(const varve_image *image, const struct model_s
     return VARVE_OK;
 }
 
-varve_status past_read_images(const struct past *past, varve_store *store, unsigned commit)
+varve_status past_read_held(const struct past *past, varve_store *store, varve_commit *held, unsigned commit)
 {
     varve_status rc = VARVE_OK;
-    varve_commit *base = NULL;
     varve_session *session = NULL;
     const struct model_state *state = &past->commits[commit].state;
-
-    TRY(vv_commit_open_id(store, &past->commits[commit].id, &base));
     const varve_session_options begin = {
-        .size = sizeof begin, .flags = VARVE_SESSION_READ_ONLY, .base = base, .branch = ""
+        .size = sizeof begin, .flags = VARVE_SESSION_READ_ONLY, .base = held, .branch = ""
     };
+
     TRY(vv_session_begin(store, &begin, &session));
     for (unsigned module = 0; module < MODEL_MODULES; module++) {
         const varve_image_options options = { .size = sizeof options, .reserve = 1 << 20 };
@@ -176,8 +212,39 @@ varve_status past_read_images(const struct past *past, varve_store *store, unsig
 out:
     if (session != NULL)
         vv_session_abort(session);
-    vv_commit_close(base);
     return rc;
+}
+
+varve_status past_read_images(const struct past *past, varve_store *store, unsigned commit)
+{
+    varve_commit *held = NULL;
+    varve_status rc = vv_commit_open_id(store, &past->commits[commit].id, &held);
+
+    if (rc == VARVE_OK)
+        rc = past_read_held(past, store, held, commit);
+    vv_commit_close(held);
+    return rc;
+}
+
+/* Commits that are found by number: those that were made and not deleted. */
+static varve_status count_commits(const struct past *past, varve_store *store)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t last = store->layout->last_number(store->place);
+    unsigned found = 0;
+    unsigned wanted = 0;
+
+    for (unsigned i = 0; i < past->commit_count; i++)
+        wanted += !past->commits[i].deleted;
+    for (uint64_t number = 1; number <= last; number++) {
+        varve_commit_id id;
+        rc = store->layout->find_number(store->place, number, &id);
+        if (rc != VARVE_OK && rc != VARVE_NOT_FOUND)
+            return rc;
+        found += rc == VARVE_OK;
+    }
+    return found == wanted ? VARVE_OK
+                           : vv_fail(VARVE_CONFLICT, "%u commits are there, not %u", found, wanted);
 }
 
 varve_status past_read_all(const struct past *past, varve_store *store)
@@ -191,6 +258,7 @@ varve_status past_read_all(const struct past *past, varve_store *store)
         TRY(past_read_ref(past, store, i));
     for (unsigned i = 0; i < past->code_count; i++)
         TRY(past_read_code(store, i));
+    TRY(count_commits(past, store));
 out:
     return rc;
 }

@@ -31,7 +31,13 @@ varve_status past_commit(struct past *past, varve_store *store, const char *bran
                          varve_durability durability);
 /* A ref that names a commit, made or moved. */
 varve_status past_ref(struct past *past, varve_store *store, const char *name, unsigned commit);
+varve_status past_ref_gone(struct past *past, varve_store *store, const char *name);
 varve_status past_code(struct past *past, varve_store *store);
+/* The commit goes out of the history. */
+varve_status past_remove(struct past *past, varve_store *store, unsigned commit);
+/* All background work that is due, a step of `budget` at a time. */
+varve_status past_tidy(varve_store *store, uint64_t budget);
+bool past_is_named(const struct past *past, unsigned commit); /* by a ref */
 /* Where a ref stands; PAST_COMMITS: it is not there. */
 unsigned past_stands(const struct past *past, const char *name);
 
@@ -41,7 +47,9 @@ varve_status past_read_ref(const struct past *past, varve_store *store, unsigned
 varve_status past_read_code(varve_store *store, unsigned code);
 /* The same commit as a session maps it. */
 varve_status past_read_images(const struct past *past, varve_store *store, unsigned commit);
-/* All of it must be there. */
+/* And through a commit that is held, deleted or not. */
+varve_status past_read_held(const struct past *past, varve_store *store, varve_commit *held, unsigned commit);
+/* All of it must be there, and no other commit. */
 varve_status past_read_all(const struct past *past, varve_store *store);
 
 #endif
