@@ -97,7 +97,7 @@ static void make_line(struct fixture *f, unsigned count)
 
 static void assert_all_there(struct fixture *f)
 {
-    if (past_read_all(&f->past, f->store) != VARVE_OK)
+    if (past_read_only(&f->past, f->store) != VARVE_OK)
         fail_msg("%s", vv_words());
 }
 
@@ -429,7 +429,7 @@ static varve_status drive_one(struct drive *d)
         return drive_hold(d);
     case 12:
         d->doing = "read";
-        return past_read_all(&d->f->past, d->f->store);
+        return past_read_only(&d->f->past, d->f->store);
     default:
         return d->f->past.commit_count < PAST_COMMITS ? drive_commit(d) : VARVE_OK;
     }
@@ -450,7 +450,7 @@ static bool drive(uint64_t seed, unsigned count)
             print_error("--seed %llu: operation %u, %s: %s\n", (unsigned long long)seed, i, d.doing,
                         vv_words());
     }
-    if (well && (past_read_all(&d.f->past, d.f->store) != VARVE_OK)) {
+    if (well && (past_read_only(&d.f->past, d.f->store) != VARVE_OK)) {
         print_error("--seed %llu: in the end: %s\n", (unsigned long long)seed, vv_words());
         well = false;
     }

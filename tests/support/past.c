@@ -226,27 +226,6 @@ varve_status past_read_images(const struct past *past, varve_store *store, unsig
     return rc;
 }
 
-/* Commits that are found by number: those that were made and not deleted. */
-static varve_status count_commits(const struct past *past, varve_store *store)
-{
-    varve_status rc = VARVE_OK;
-    const uint64_t last = store->layout->last_number(store->place);
-    unsigned found = 0;
-    unsigned wanted = 0;
-
-    for (unsigned i = 0; i < past->commit_count; i++)
-        wanted += !past->commits[i].deleted;
-    for (uint64_t number = 1; number <= last; number++) {
-        varve_commit_id id;
-        rc = store->layout->find_number(store->place, number, &id);
-        if (rc != VARVE_OK && rc != VARVE_NOT_FOUND)
-            return rc;
-        found += rc == VARVE_OK;
-    }
-    return found == wanted ? VARVE_OK
-                           : vv_fail(VARVE_CONFLICT, "%u commits are there, not %u", found, wanted);
-}
-
 varve_status past_read_all(const struct past *past, varve_store *store)
 {
     varve_status rc = VARVE_OK;
@@ -258,7 +237,28 @@ varve_status past_read_all(const struct past *past, varve_store *store)
         TRY(past_read_ref(past, store, i));
     for (unsigned i = 0; i < past->code_count; i++)
         TRY(past_read_code(store, i));
-    TRY(count_commits(past, store));
 out:
     return rc;
+}
+
+varve_status past_read_only(const struct past *past, varve_store *store)
+{
+    varve_status rc = past_read_all(past, store);
+    const uint64_t last = store->layout->last_number(store->place);
+    unsigned found = 0;
+    unsigned wanted = 0;
+
+    for (unsigned i = 0; i < past->commit_count; i++)
+        wanted += !past->commits[i].deleted;
+    if (rc != VARVE_OK)
+        return rc;
+    for (uint64_t number = 1; number <= last; number++) {
+        varve_commit_id id;
+        rc = store->layout->find_number(store->place, number, &id);
+        if (rc != VARVE_OK && rc != VARVE_NOT_FOUND)
+            return rc;
+        found += rc == VARVE_OK;
+    }
+    return found == wanted ? VARVE_OK
+                           : vv_fail(VARVE_CONFLICT, "%u commits are there, not %u", found, wanted);
 }

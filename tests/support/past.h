@@ -49,7 +49,9 @@ varve_status past_read_code(varve_store *store, unsigned code);
 varve_status past_read_images(const struct past *past, varve_store *store, unsigned commit);
 /* And through a commit that is held, deleted or not. */
 varve_status past_read_held(const struct past *past, varve_store *store, varve_commit *held, unsigned commit);
-/* All of it must be there, and no other commit. */
+/* All of it must be there. */
 varve_status past_read_all(const struct past *past, varve_store *store);
+/* And no other commit. */
+varve_status past_read_only(const struct past *past, varve_store *store);
 
 #endif
