@@ -5,6 +5,7 @@
 #   make test       set up, build with warnings as errors, run everything; the last line says how many passed
 #   make test-long  the same and the long tests: an hour and more; what the machine lacks is skipped, with the reason
 #   make test-asan  with AddressSanitizer and UBSan    make test-torture   with tiny segments, tables and caches
+#   make crash      what survives: kills, lost writes, faults, damage, full disks; with counts (part of make test)
 #   make crash-plant  plant known bugs, one after the other: each must be found, and none in the sound build
 #   make fuzz       TARGET=revision: libFuzzer, a minute unless ARGS say otherwise
 #   make bench      measure against the floor         make bench ARGS=--quick
@@ -54,6 +55,13 @@ test-torture:
 	@$(configure) $(BUILD)-torture test auto -Dtests=enabled -Dwerror=true -Dtorture=true
 	@tools/test.sh $(BUILD)-torture --no-suite long $(ARGS)
 
+crash:
+	@$(setup) store tests
+	@$(configure) $(BUILD) test auto -Dtests=enabled -Dwerror=true -Ddefault_library=both
+	@$(NINJA) -C $(BUILD) --quiet
+	@meson test -C $(BUILD) --no-rebuild --print-errorlogs --suite crash --suite layout $(ARGS) || true
+	@tools/crash.py $(BUILD)/meson-logs/testlog.json
+
 # A build folder of its own, with the bugs compiled in; tools/plant.py has the list. ARGS: the names of some.
 crash-plant:
 	@$(setup) store tests
@@ -88,4 +96,4 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan $(BUILD)-torture $(BUILD)-plant $(BUILD)-fuzz
 
-.PHONY: all demo test test-long test-asan test-torture crash-plant fuzz bench install format lint clean
+.PHONY: all demo test test-long test-asan test-torture crash crash-plant fuzz bench install format lint clean

@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "scratch.h"
 #include "sweep.h"
 
 enum {
@@ -339,5 +340,6 @@ int main(void)
         cmocka_unit_test(each_planted_bug_is_found),
         cmocka_unit_test(a_program_ends_with_what_it_found),
     };
+    scratch_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

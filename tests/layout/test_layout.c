@@ -18,6 +18,7 @@
 #include "past.h"
 #include "page/hash.h"
 #include "scratch.h"
+#include "tally.h"
 
 static const struct {
     const char *name;
@@ -470,6 +471,7 @@ static void operations_at_random_leave_what_they_must(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 40 * scale; seed++)
         failed += !drive(seed, 150);
+    tally("drive", 40 * scale * 150, failed);
     assert_int_equal(failed, 0);
 }
 
