@@ -279,7 +279,7 @@ varve_status vv_frame_encode(const struct vv_frame_page *pages, size_t count, st
 
 /* What a header says, checked for sense. */
 struct frame_shape {
-    uint8_t coding;
+    uint8_t version, coding;
     size_t count, table_size, stored_size;
 };
 
@@ -287,9 +287,7 @@ static varve_status read_header(const uint8_t *header, size_t size, struct frame
 {
     if (size < VV_FRAME_HEADER || memcmp(header, frame_magic, sizeof frame_magic) != 0)
         return vv_fail(VARVE_CORRUPT, "frame: no frame begins here");
-    if (header[4] != FRAME_VERSION)
-        return vv_fail(VARVE_NEWER, "frame: version %u; this program reads version %d", header[4],
-                       FRAME_VERSION);
+    shape->version = header[4];
     shape->coding = header[5];
     shape->count = vv_get_u16(header + 6);
     shape->table_size = vv_get_u32(header + 8);
@@ -381,6 +379,9 @@ static varve_status open_frame(struct vv_codec *codec, const uint8_t *bytes, siz
     frame_checksum(bytes, size, sum);
     if (memcmp(sum, bytes + 16, sizeof sum) != 0)
         TRY(vv_fail(VARVE_CORRUPT, "frame: its checksum does not fit its bytes"));
+    if (shape.version != FRAME_VERSION) /* a flipped bit is damage, not the future */
+        TRY(vv_fail(VARVE_NEWER, "frame: version %u; this program reads version %d", shape.version,
+                    FRAME_VERSION));
     TRY(read_table(bytes + VV_FRAME_HEADER, &shape, frame));
     frame->count = shape.count;
     if (codec != NULL)

@@ -307,7 +307,7 @@ static void every_flipped_bit_and_every_cut_of_a_frame_is_refused(void **state)
     for (size_t bit = 0; bit < 8 * out.size; bit++) {
         out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
         const varve_status rc = vv_frame_open(out.data, out.size, &frame);
-        assert_true(rc == VARVE_CORRUPT || (rc == VARVE_NEWER && bit / 8 == 4));
+        assert_int_equal(rc, VARVE_CORRUPT);
         assert_null(frame.payload);
         out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
