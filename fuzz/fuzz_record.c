@@ -43,6 +43,7 @@ static void try_sections(struct vv_record *record, const uint8_t *data, size_t s
 {
     struct vv_record_facts facts;
     struct vv_checkpoint checkpoint;
+    struct vv_repair repair;
     struct vv_index index;
     const struct vv_directory_visitor visitor = { .module = take_module,
                                                   .page = take_page,
@@ -52,6 +53,11 @@ static void try_sections(struct vv_record *record, const uint8_t *data, size_t s
     if (vv_record_facts_decode(record, data, &facts) == VARVE_OK)
         vv_record_facts_release(&facts);
     (void)vv_checkpoint_decode(record, data, &checkpoint);
+    if (vv_repair_decode(record, data, &repair) == VARVE_OK) {
+        for (size_t i = 0; i < repair.dead_count; i++)
+            VV_ASSERT(repair.dead[i].address < record->address);
+        vv_repair_release(&repair);
+    }
     record->directory_size = size;
     (void)vv_directory_walk(record, data, &visitor);
     vv_index_init(&index, NULL);

@@ -174,7 +174,7 @@ varve_status varve_store_check(const char *path, const varve_check_options *give
     TRY(vv_door_need(path, "path"));
     TRY(vv_door_need(damage, "damage"));
     TRY(vv_door_options(&options, sizeof options, given, "varve_check_options"));
-    TRY(vv_door_flags(options.flags, VARVE_CHECK_QUICK, "varve_check_options"));
+    TRY(vv_door_flags(options.flags, VARVE_CHECK_QUICK | VARVE_CHECK_REPAIR, "varve_check_options"));
     TRY(vv_store_check(&vv_vfs_system, path, &options, &found));
     *damage = found;
 out:

@@ -1,4 +1,4 @@
-/* cmd_fsck.c - varve fsck: read everything, believe nothing, report. */
+/* cmd_fsck.c - varve fsck: read everything, believe nothing, report; with --repair, put right what can be. */
 #include "cli/cli.h"
 
 #include <inttypes.h>
@@ -30,18 +30,22 @@ static void print_finding(void *context, const varve_finding *finding)
         cli_short_id(finding->commit->bytes, id);
         (void)fprintf(cli->out, " (commit %s)", id);
     }
+    if (finding->repaired)
+        (void)fputs(" [repaired]", cli->out);
     (void)fputc('\n', cli->out);
 }
 
 int cmd_fsck(struct cli *cli, int argc, char **argv)
 {
-    bool quick = false;
+    bool quick = false, repair = false;
     varve_check_options check = VARVE_INIT(varve_check_options);
     uint64_t damage = 0;
     varve_error error;
     int code = EXIT_DONE;
     const struct cli_option options[] = {
         { "--quick", 0, NULL, "structure, not every page", .flag = &quick },
+        { "--repair", 0, NULL, "drop the commits that need damaged bytes, keep the rest, go on",
+          .flag = &repair },
         { .name = NULL },
     };
 
@@ -51,7 +55,7 @@ int cmd_fsck(struct cli *cli, int argc, char **argv)
     code = cli_find_store(cli);
     if (code != EXIT_DONE)
         return code;
-    check.flags = quick ? VARVE_CHECK_QUICK : 0;
+    check.flags = (quick ? VARVE_CHECK_QUICK : 0) | (repair ? VARVE_CHECK_REPAIR : 0);
     check.finding = print_finding;
     check.progress = cli_progress;
     check.context = cli;

@@ -152,3 +152,16 @@ varve_status vv_codepool_check(const struct vv_dir *store,
     vv_dir_close(&pool);
     return rc;
 }
+
+varve_status vv_codepool_remove(const struct vv_dir *store, const char *name)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir pool = VV_DIR_NONE;
+
+    TRY(open_pool(store, false, &pool));
+    TRY(vv_dir_unlink(&pool, name));
+    TRY(vv_dir_sync(&pool));
+out:
+    vv_dir_close(&pool);
+    return rc;
+}

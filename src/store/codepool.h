@@ -23,4 +23,7 @@ varve_status vv_codepool_check(const struct vv_dir *store,
                                void (*each)(void *context, const char *name, varve_status status),
                                void *context);
 
+/* Take a file out of the pool, durably; absent is fine. */
+varve_status vv_codepool_remove(const struct vv_dir *store, const char *name);
+
 #endif

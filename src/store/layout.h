@@ -193,7 +193,7 @@ struct vv_layout {
     varve_status (*tidy)(struct vv_place *place, uint64_t budget,
                          bool *more); /* background work, a step at a time */
     void (*stat)(struct vv_place *place, struct vv_layout_stat *stat);
-    /* Read every byte there is, believe nothing, report. Opens nothing for writing. */
+    /* Read every byte there is, believe nothing, report. Opens nothing for writing, unless it is to REPAIR. */
     varve_status (*check)(const struct vv_dir *dir, const struct vv_layout_options *options, uint32_t flags,
                           uint64_t *damage);
 };

@@ -11,7 +11,7 @@ enum {
     AT_MAGIC = 0,
     AT_VERSION = 4,
     AT_KIND = 6,
-    AT_ZERO = 7,
+    AT_REPAIRS = 7,
     AT_SIZE = 8,
     AT_ADDRESS = 16,
     AT_SEQUENCE = 24,
@@ -77,7 +77,7 @@ void vv_record_encode(struct vv_record *record, uint8_t out[VV_RECORD_HEADER])
     memcpy(out + AT_MAGIC, magic, sizeof magic);
     vv_put_u16(out + AT_VERSION, RECORD_VERSION);
     out[AT_KIND] = (uint8_t)record->kind;
-    out[AT_ZERO] = 0;
+    out[AT_REPAIRS] = record->repairs;
     vv_put_u64(out + AT_SIZE, record->size);
     vv_put_u64(out + AT_ADDRESS, record->address);
     vv_put_u64(out + AT_SEQUENCE, record->sequence);
@@ -110,6 +110,7 @@ bool vv_record_magic(const uint8_t *bytes)
 static void take_fields(const uint8_t *bytes, struct vv_record *record)
 {
     record->kind = (enum vv_record_kind)bytes[AT_KIND];
+    record->repairs = bytes[AT_REPAIRS] != 0;
     record->size = vv_get_u64(bytes + AT_SIZE);
     record->address = vv_get_u64(bytes + AT_ADDRESS);
     record->sequence = vv_get_u64(bytes + AT_SEQUENCE);
@@ -137,10 +138,11 @@ static void take_fields(const uint8_t *bytes, struct vv_record *record)
 static bool makes_sense(const struct vv_record *record, uint64_t address)
 {
     return record->kind >= VV_RECORD_OPEN && record->kind <= VV_RECORD_CHECKPOINT &&
-           record->address == address && address < VV_ADDRESS_MAX &&
-           record->directory_size < VV_ADDRESS_MAX && record->pages_size < VV_ADDRESS_MAX &&
-           record->size == vv_record_padded(record) && record->size < VV_ADDRESS_MAX &&
-           record->parent < address && record->checkpoint < address && record->synced <= address;
+           (!record->repairs || record->kind == VV_RECORD_CHECKPOINT) && record->address == address &&
+           address < VV_ADDRESS_MAX && record->directory_size < VV_ADDRESS_MAX &&
+           record->pages_size < VV_ADDRESS_MAX && record->size == vv_record_padded(record) &&
+           record->size < VV_ADDRESS_MAX && record->parent < address && record->checkpoint < address &&
+           record->synced <= address;
 }
 
 varve_status vv_record_decode(const uint8_t bytes[VV_RECORD_HEADER], uint64_t address,
@@ -159,7 +161,7 @@ varve_status vv_record_decode(const uint8_t bytes[VV_RECORD_HEADER], uint64_t ad
         return vv_fail(VARVE_NEWER, "the record at address %llu has version %u, this library reads %u",
                        (unsigned long long)address, version, (unsigned)RECORD_VERSION);
     take_fields(bytes, record);
-    if (bytes[AT_ZERO] != 0 || !makes_sense(record, address))
+    if (bytes[AT_REPAIRS] > 1 || !makes_sense(record, address))
         return vv_fail(VARVE_CORRUPT, "the header of the record at address %llu contradicts itself",
                        (unsigned long long)address);
     return VARVE_OK;
@@ -201,6 +203,16 @@ static void encode_move(enum vv_record_kind kind, const struct vv_record_facts *
     vv_bytes_varint(out, move->moves);
 }
 
+static void encode_removals(const struct vv_record_removal *removals, size_t count, struct vv_bytes *out)
+{
+    vv_bytes_varint(out, count);
+    for (size_t i = 0; i < count; i++) {
+        vv_bytes_put(out, removals[i].id, 32);
+        vv_bytes_put(out, removals[i].ancestor, 32);
+        vv_bytes_varint(out, removals[i].number);
+    }
+}
+
 varve_status vv_record_facts_encode(enum vv_record_kind kind, const struct vv_record_facts *facts,
                                     const uint8_t id[32], struct vv_bytes *out)
 {
@@ -217,14 +229,8 @@ varve_status vv_record_facts_encode(enum vv_record_kind kind, const struct vv_re
     vv_bytes_varint(out, facts->move_count);
     for (size_t i = 0; i < facts->move_count; i++)
         encode_move(kind, facts, id, &facts->moves[i], out);
-    if (kind == VV_RECORD_REFS) {
-        vv_bytes_varint(out, facts->removal_count);
-        for (size_t i = 0; i < facts->removal_count; i++) {
-            vv_bytes_put(out, facts->removals[i].id, 32);
-            vv_bytes_put(out, facts->removals[i].ancestor, 32);
-            vv_bytes_varint(out, facts->removals[i].number);
-        }
-    }
+    if (kind == VV_RECORD_REFS)
+        encode_removals(facts->removals, facts->removal_count, out);
     return vv_bytes_done(out);
 }
 
@@ -264,19 +270,46 @@ static void decode_move(struct vv_reader *reader, const struct vv_record *record
         reader->bad = true;
 }
 
-static varve_status decode_removals(struct vv_reader *reader, struct vv_record_facts *facts)
+/* A count, not more than the bytes that are left could hold. */
+static varve_status take_count(struct vv_reader *reader, const struct vv_record *record, size_t least,
+                               size_t *count)
+{
+    const uint64_t taken = vv_reader_varint(reader);
+
+    if (reader->bad || taken > vv_reader_left(reader) / least)
+        return vv_fail(VARVE_CORRUPT, "the facts of the record at address %llu do not decode",
+                       (unsigned long long)record->address);
+    *count = (size_t)taken;
+    return VARVE_OK;
+}
+
+static varve_status decode_moves(struct vv_reader *reader, const struct vv_record *record,
+                                 const struct vv_record_facts *facts, struct vv_record_move **moves,
+                                 size_t *move_count)
 {
     varve_status rc = VARVE_OK;
-    const uint64_t count = vv_reader_varint(reader);
+    size_t count = 0;
 
-    if (reader->bad || count > vv_reader_left(reader) / (2 * 32 + 1)) {
-        reader->bad = true; /* which the end of the decoding tells */
-        return VARVE_OK;
-    }
-    TRY(vv_alloc(&facts->removals, count, sizeof *facts->removals));
-    facts->removal_count = count;
+    TRY(take_count(reader, record, 2, &count)); /* a move has more than one byte */
+    TRY(vv_alloc(moves, count, sizeof **moves));
+    *move_count = count;
+    for (size_t i = 0; i < count && !reader->bad; i++)
+        decode_move(reader, record, facts, &(*moves)[i]);
+out:
+    return rc;
+}
+
+static varve_status decode_removals(struct vv_reader *reader, const struct vv_record *record,
+                                    struct vv_record_removal **removals, size_t *removal_count)
+{
+    varve_status rc = VARVE_OK;
+    size_t count = 0;
+
+    TRY(take_count(reader, record, 2 * 32 + 1, &count));
+    TRY(vv_alloc(removals, count, sizeof **removals));
+    *removal_count = count;
     for (size_t i = 0; i < count; i++) {
-        struct vv_record_removal *removal = &facts->removals[i];
+        struct vv_record_removal *removal = &(*removals)[i];
         vv_reader_copy(reader, removal->id, 32);
         vv_reader_copy(reader, removal->ancestor, 32);
         removal->number = vv_reader_varint(reader);
@@ -306,16 +339,9 @@ varve_status vv_record_facts_decode(const struct vv_record *record, const void *
         if (has_nul(facts->branch) || has_nul(facts->engine) || has_nul(facts->message))
             reader.bad = true;
     }
-    const uint64_t count = vv_reader_varint(&reader);
-    if (reader.bad || count > vv_reader_left(&reader)) /* a move has more than one byte */
-        return vv_fail(VARVE_CORRUPT, "the facts of the record at address %llu do not decode",
-                       (unsigned long long)record->address);
-    TRY(vv_alloc(&facts->moves, count, sizeof *facts->moves));
-    facts->move_count = count;
-    for (size_t i = 0; i < count && !reader.bad; i++)
-        decode_move(&reader, record, facts, &facts->moves[i]);
+    TRY(decode_moves(&reader, record, facts, &facts->moves, &facts->move_count));
     if (record->kind == VV_RECORD_REFS)
-        TRY(decode_removals(&reader, facts));
+        TRY(decode_removals(&reader, record, &facts->removals, &facts->removal_count));
     TRY(vv_reader_done(&reader, "the facts of a record"));
 out:
     if (rc != VARVE_OK)
@@ -372,7 +398,72 @@ varve_status vv_checkpoint_decode(const struct vv_record *record, const void *by
     checkpoint->generation = vv_reader_u64(&reader);
     if (checkpoint->generation > VV_GENERATION_MAX)
         reader.bad = true;
+    if (record->repairs && !reader.bad)
+        return VARVE_OK; /* the rest: vv_repair_decode */
     return vv_reader_done(&reader, "the facts of a checkpoint");
+}
+
+/* ---- What a repair declares ------------------------------------------------------------------- */
+
+varve_status vv_repair_encode(const struct vv_repair *repair, struct vv_bytes *out)
+{
+    static const struct vv_record_facts none = { .moves = NULL };
+    uint64_t last = 0;
+
+    vv_bytes_varint(out, repair->move_count);
+    for (size_t i = 0; i < repair->move_count; i++)
+        encode_move(VV_RECORD_CHECKPOINT, &none, vv_hash_zero, &repair->moves[i], out);
+    vv_bytes_varint(out, repair->dead_count);
+    for (size_t i = 0; i < repair->dead_count; i++) {
+        vv_bytes_varint(out, repair->dead[i].address - last);
+        vv_bytes_varint(out, repair->dead[i].size);
+        last = repair->dead[i].address;
+    }
+    encode_removals(repair->removals, repair->removal_count, out);
+    return vv_bytes_done(out);
+}
+
+varve_status vv_repair_decode(const struct vv_record *record, const void *bytes, struct vv_repair *repair)
+{
+    static const struct vv_record_facts none = { .moves = NULL };
+    varve_status rc = VARVE_OK;
+    struct vv_reader reader = vv_reader_of(bytes, record->facts_size);
+    uint64_t last = 0;
+
+    *repair = (struct vv_repair){ .moves = NULL };
+    (void)vv_reader_take(&reader, VV_CHECKPOINT_FACTS);
+    TRY(decode_moves(&reader, record, &none, &repair->moves, &repair->move_count));
+    TRY(take_count(&reader, record, 2, &repair->dead_count));
+    TRY(vv_alloc(&repair->dead, repair->dead_count, sizeof *repair->dead));
+    for (size_t i = 0; i < repair->dead_count; i++) {
+        struct vv_dead *dead = &repair->dead[i];
+        last += vv_reader_varint(&reader);
+        *dead = (struct vv_dead){ .address = last, .size = vv_reader_varint(&reader) };
+        if (dead->address >= record->address || dead->size > record->address - dead->address)
+            reader.bad = true;
+    }
+    TRY(decode_removals(&reader, record, &repair->removals, &repair->removal_count));
+    TRY(vv_reader_done(&reader, "the facts of a repair"));
+out:
+    if (rc != VARVE_OK)
+        vv_repair_release(repair);
+    return rc;
+}
+
+bool vv_is_dead(const struct vv_dead *dead, size_t count, uint64_t address)
+{
+    for (size_t i = 0; i < count; i++)
+        if (address >= dead[i].address && address - dead[i].address < dead[i].size)
+            return true;
+    return false;
+}
+
+void vv_repair_release(struct vv_repair *repair)
+{
+    vv_free(repair->moves);
+    vv_free(repair->dead);
+    vv_free(repair->removals);
+    *repair = (struct vv_repair){ .moves = NULL };
 }
 
 /* ---- The directory of a commit ---------------------------------------------------------------- */

@@ -28,6 +28,7 @@ enum vv_record_kind {
 
 struct vv_record {
     enum vv_record_kind kind;
+    bool repairs;  /* a checkpoint made by a repair: it begins an epoch, and its facts go on (struct vv_repair) */
     uint64_t size; /* header, sections and padding */
     uint64_t address, sequence;
     uint64_t number;       /* of the commit; checkpoint: the last number given; else 0 */
@@ -131,6 +132,26 @@ struct vv_checkpoint {
 void vv_checkpoint_encode(const struct vv_checkpoint *checkpoint, uint8_t out[VV_CHECKPOINT_FACTS]);
 varve_status vv_checkpoint_decode(const struct vv_record *record, const void *bytes,
                                   struct vv_checkpoint *checkpoint);
+
+/* What a repair declares, in its checkpoint's facts: where the damage is that it has dealt with, which commits are
+ * given up, and how refs that named them moved. */
+struct vv_dead {
+    uint64_t address, size;
+};
+struct vv_repair {
+    struct vv_record_move *moves;
+    size_t move_count;
+    struct vv_dead *dead; /* by address; each is a record, or a stretch between two */
+    size_t dead_count;
+    struct vv_record_removal *removals;
+    size_t removal_count;
+};
+varve_status vv_repair_encode(const struct vv_repair *repair, struct vv_bytes *out);
+/* Lends texts from `bytes`, the facts of a checkpoint that repairs; the caller ends it with release. */
+varve_status vv_repair_decode(const struct vv_record *record, const void *bytes, struct vv_repair *repair);
+void vv_repair_release(struct vv_repair *repair);
+/* Whether `address` is in one of these places. */
+bool vv_is_dead(const struct vv_dead *dead, size_t count, uint64_t address);
 
 /* ---- The directory of a commit ---------------------------------------------------------------- */
 

@@ -572,7 +572,7 @@ varve_status vv_store_check(const struct vv_vfs *vfs, const char *path, const va
     varve_store *store = NULL;
     const struct vv_layout_options place_options = {
         .vfs = vfs,
-        .read_only = true,
+        .read_only = (options->flags & VARVE_CHECK_REPAIR) == 0,
         .finding = options->finding,
         .progress = options->progress,
         .context = options->context,
@@ -580,7 +580,7 @@ varve_status vv_store_check(const struct vv_vfs *vfs, const char *path, const va
     varve_status rc = VARVE_OK;
 
     TRY(store_alloc(path, &store));
-    store->read_only = true;
+    store->read_only = place_options.read_only;
     TRY(open_directories(store, vfs));
     rc = read_format(store);
     if (rc == VARVE_NOT_FOUND)

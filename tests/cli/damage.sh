@@ -39,7 +39,19 @@ damage() {
     if [ $checked = 0 ] && [ $code != 0 ]; then bad "$file at $offset: fsck finds nothing, but v1 is lost"; fi
     try "$file at $offset" "$3" meta k2 v2
     if [ $checked = 5 ] && [ $code = 0 ]; then bad "$file at $offset: written to, though damaged"; fi
+    case $file in log.*) [ $checked = 0 ] || repaired "$file at $offset" ;; esac
     ok
+}
+# repaired WHERE: what is damaged is given up, what could be read is read, and the store goes on.
+repaired() {
+    before=$(varve --store s peek text 0 --type str --at v1 2>/dev/null || true)
+    varve --store s fsck --repair >out 2>&1 || bad "$1: repair: $(head -n 1 out)"
+    grep -q 'repaired' out || bad "$1: the repair tells nothing"
+    varve --store s fsck >out 2>&1 || bad "$1: after the repair: $(head -n 1 out)"
+    [ -z "$before" ] || [ "$before" = "$(varve --store s peek text 0 --type str --at v1)" ] ||
+        bad "$1: the repair took v1 with it"
+    varve --store s log >/dev/null 2>out || [ -z "$before" ] || bad "$1: no log after the repair: $(head -n 1 out)"
+    [ -z "$before" ] || varve -q --store s tag after v1 2>out || bad "$1: not written after the repair: $(head -n 1 out)"
 }
 offset=0
 while [ $offset -lt 16 ]; do
@@ -67,6 +79,16 @@ exits 'damage at the end' 5 varve --store s fsck
 is 'older commits open' first varve --store s peek text --type str --at v1
 is 'fsck counts in JSON' true sh -c 'varve --store s fsck --json | jq -s "last.damage > 0 and all(.[:-1][]; .severity and .text)"'
 is 'the failure is JSON' CORRUPT sh -c 'varve --store s meta a b --json 2>/dev/null | jq -r .error.status'
+
+# What a repair says: the commit that is dropped, the branch that goes back, and nothing the second time.
+exits 'a repair' 0 sh -c 'varve --store s fsck --repair --json >told'
+is 'the dropped commit by its id' "$last" jq -r 'select(.repaired and .severity == "damage" and (.text | test("^commit r[0-9]+ is dropped"))) | .commit' told
+is 'the branch that goes back' true jq -s 'any(.[:-1][]; .repaired and (.text | test("main named.*goes back to r")))' told
+is 'no damage is left' 0 jq -s 'last.damage' told
+is 'a second repair has nothing to do' 0 sh -c 'varve --store s fsck --repair --json | jq -s "map(select(.repaired)) | length"'
+exits 'and it is written again' 0 varve -q --store s meta a b
+is 'on top of what was whole' b varve --store s meta a
+is 'older commits stay' first varve --store s peek text --type str --at v1
 
 # Files that are cut, empty, strange or missing.
 each() {

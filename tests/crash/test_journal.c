@@ -11,6 +11,7 @@
 #include "model.h"
 #include "store/codepool.h"
 #include "store/journal/journal.h"
+#include "store/journal/repair.h"
 #include "page/root.h"
 #include "sweep.h"
 
@@ -407,6 +408,124 @@ static bool check_journal(const char *path, struct sweep_ledger *ledger, void *c
     return fine;
 }
 
+/* ---- Repair ----------------------------------------------------------------------------------- */
+
+enum { REPAIR_STEP = FIRST_TAG + 4, BEFORE_DAMAGE = 6, ALL_STEPS = 8 };
+
+static varve_status flip(const struct vv_dir *dir, uint64_t address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_log log;
+    struct vv_file file = VV_FILE_NONE;
+    char name[VV_SEGMENT_NAME];
+    uint64_t start = 0;
+    uint8_t byte = 0;
+
+    TRY(vv_log_open(&log, dir, true, &small.log));
+    vv_log_file_name(&log, address, name);
+    vv_log_close(&log);
+    VV_ASSERT(vv_segment_parse(name, &start));
+    TRY(vv_file_open(dir, name, VV_OPEN_WRITE, &file));
+    TRY(vv_file_read(&file, &byte, 1, address - start));
+    byte ^= 0x40;
+    TRY(vv_file_write(&file, &byte, 1, address - start));
+out:
+    vv_file_close(&file);
+    return rc;
+}
+
+/* A line of commits, and the header of one in its middle damaged. */
+static varve_status prepare_damaged(const char *path, struct sweep_ledger *ledger, void *context)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    struct vv_commit_facts facts = { .locator = 0 };
+    varve_commit_id id;
+
+    TRY(prepare_journal(path, ledger, context));
+    TRY(open_store(&vv_vfs_system, path, false, &dir, &place));
+    for (unsigned step = PREPARED + 1; step <= ALL_STEPS; step++)
+        TRY(commit_step(place, ledger, step));
+    memcpy(id.bytes, ledger->steps[BEFORE_DAMAGE + 1].evidence, 32);
+    TRY(journal->facts(place, &id, &facts));
+    vv_journal_close(place);
+    place = NULL;
+    TRY(flip(&dir, facts.locator + 40));
+out:
+    vv_commit_facts_release(&facts);
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+static varve_status repair_at(const struct vv_vfs *vfs, const char *path)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir dir = VV_DIR_NONE;
+    const struct vv_layout_options options = { .vfs = vfs, .durability = VARVE_DURABLE };
+    bool done = false;
+
+    TRY(vv_dir_open(vfs, path, &dir));
+    TRY(vv_journal_repair(&dir, &options, &small, 0, &done));
+out:
+    vv_dir_close(&dir);
+    return rc;
+}
+
+static varve_status run_repair(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                               void *context)
+{
+    (void)context;
+    sweep_begin(ledger, REPAIR_STEP);
+    return sweep_end(ledger, REPAIR_STEP, repair_at(vfs, path), NULL, 0);
+}
+
+static varve_status repair_again(const struct vv_vfs *vfs, const char *path, void *context)
+{
+    (void)context;
+    return repair_at(vfs, path);
+}
+
+/* The commits before the damage read as ever; the rest is damaged as it was, or gone as a whole. */
+static bool check_repaired(const char *path, struct sweep_ledger *ledger, void *context)
+{
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    const struct vv_layout_options options = { .vfs = &vv_vfs_system, .read_only = true };
+    const enum sweep_expectation expectation = sweep_expect(ledger, REPAIR_STEP);
+    struct vv_layout_stat stat;
+    struct vv_ref_facts ref = { .moves = 0 };
+    struct model_state expected;
+    uint64_t damage = 0;
+    bool fine = true;
+
+    (void)context;
+    if (open_store(&vv_vfs_system, path, true, &dir, &place) != VARVE_OK)
+        return sweep_deny(ledger, "the store does not open: %s", vv_words());
+    journal->stat(place, &stat);
+    if (stat.damaged && expectation == SWEEP_PRESENT)
+        fine = sweep_deny(ledger, "repaired, and damaged all the same");
+    if (!stat.damaged && expectation == SWEEP_ABSENT)
+        fine = sweep_deny(ledger, "the damage is hidden");
+    for (unsigned step = 1; fine && step <= BEFORE_DAMAGE; step++) {
+        varve_commit_id id;
+        memcpy(id.bytes, ledger->steps[step].evidence, 32);
+        if (expected_state(place, &id, &expected) != VARVE_OK ||
+            model_compare(journal, place, &id, &expected) != VARVE_OK)
+            fine = sweep_deny(ledger, "step %u: %s", step, vv_words());
+    }
+    const bool has_main = journal->ref_get(place, "main", &ref) == VARVE_OK;
+    if (fine &&
+        (!has_main || (!stat.damaged && memcmp(&ref.commit, ledger->steps[BEFORE_DAMAGE].evidence, 32) != 0)))
+        fine = sweep_deny(ledger, "main does not stand on the newest whole commit");
+    vv_journal_close(place);
+    if (fine && (vv_journal_check(&dir, &options, 0, &damage) != VARVE_OK || (damage != 0) != stat.damaged))
+        fine = sweep_deny(ledger, "fsck finds %u damages", (unsigned)damage);
+    vv_dir_close(&dir);
+    return fine;
+}
+
 /* Whoever opens the store next writes to it: that is when its debris is passed over. */
 static varve_status reopen_journal(const struct vv_vfs *vfs, const char *path, void *context)
 {
@@ -447,6 +566,7 @@ int main(int argc, char **argv)
         { "reopened", prepare_journal, run_reopened, check_journal, NULL, is_hint, NULL },
         { "code", prepare_journal, run_code, check_journal, NULL, is_hint, NULL },
         { "recovery", prepare_journal, run_commits, check_journal, reopen_journal, is_hint, &one },
+        { "repair", prepare_damaged, run_repair, check_repaired, repair_again, is_hint, NULL },
     };
 
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);

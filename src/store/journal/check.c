@@ -1,4 +1,5 @@
-/* check.c - read every byte of a journal, believe nothing, report; nothing is opened for writing.
+/* check.c - read every byte of a journal, believe nothing, report; nothing is opened for writing, unless a repair is
+ * asked for, which comes first (repair.c).
  *
  * Damage is what somebody was promised and is not there any more. What no commit needs is told with less: a
  * hint that is unreadable, padding or unused space that is not zero, files that nobody asked for. */
@@ -7,7 +8,7 @@
 #include "base/alloc.h"
 #include "store/codepool.h"
 #include "store/journal/journal.h"
-#include "store/journal/place.h"
+#include "store/journal/repair.h"
 
 struct checker {
     const struct vv_dir *dir;
@@ -15,10 +16,19 @@ struct checker {
     uint32_t flags;
     uint64_t damage;
     struct vv_place *place;
+    struct vv_declared declared;    /* what repairs have dealt with */
     const struct vv_record *record; /* that is being looked at */
+    uint64_t told;                  /* address of a record whose damage was told */
     uint64_t records, commits;
     uint64_t end; /* of the last record, or of what is told to be damaged behind it */
 };
+
+static void tell_finding(struct checker *checker, const varve_finding *finding)
+{
+    checker->damage += finding->severity == VARVE_DAMAGE && !finding->repaired;
+    if (checker->options->finding != NULL)
+        checker->options->finding(checker->options->context, finding);
+}
 
 static void tell(struct checker *checker, varve_severity severity, const char *file, const uint8_t *commit,
                  const uint8_t *module, const char *text)
@@ -35,9 +45,15 @@ static void tell(struct checker *checker, varve_severity severity, const char *f
         memcpy(commit_id.bytes, commit, sizeof commit_id.bytes);
     if (module != NULL)
         memcpy(module_id.bytes, module, sizeof module_id.bytes);
-    checker->damage += severity == VARVE_DAMAGE;
-    if (checker->options->finding != NULL)
-        checker->options->finding(checker->options->context, &finding);
+    tell_finding(checker, &finding);
+}
+
+/* A file that a repair has put right, or away. */
+static void tell_repaired(struct checker *checker, varve_severity severity, const char *file,
+                          const char *text)
+{
+    tell_finding(checker,
+                 &(varve_finding){ .severity = severity, .file = file, .text = text, .repaired = true });
 }
 
 static const uint8_t *commit_of(const struct vv_record *record)
@@ -116,40 +132,6 @@ out:
     return rc;
 }
 
-static varve_status nothing(void *context, uint64_t index, const struct vv_leaf *leaf)
-{
-    (void)context;
-    (void)index;
-    (void)leaf;
-    return VARVE_OK;
-}
-
-/* Everything that a checkpoint leads to: each node is checked as it is loaded. */
-static varve_status check_checkpoint(struct checker *checker, const struct vv_record *record)
-{
-    varve_status rc = VARVE_OK;
-    struct vv_record again;
-    struct vv_state state = { .fresh = NULL };
-    struct vv_module *module = NULL;
-    varve_root root;
-
-    TRY(vv_views_open_checkpoint(&checker->place->views, record->address, &again, &state));
-    TRY(vv_state_root(&state, &root));
-    if (memcmp(root.bytes, record->root, sizeof root.bytes) != 0)
-        TRY(vv_fail(VARVE_CORRUPT, "the checkpoint at address %llu holds another state than its commit",
-                    (unsigned long long)record->address));
-    TRY(vv_state_next(&state, NULL, &module));
-    while (module != NULL) {
-        const varve_module_id id = module->id;
-        TRY(vv_pagetree_each(&module->memory, 0, nothing, NULL));
-        TRY(vv_state_next(&state, &id, &module));
-    }
-out:
-    if (state.fresh != NULL)
-        vv_state_release(&state);
-    return rc;
-}
-
 static varve_status check_padding(struct checker *checker, const struct vv_record *record)
 {
     varve_status rc = VARVE_OK;
@@ -215,8 +197,12 @@ static varve_status check_record(void *context, const struct vv_record *record, 
     if (checker->options->progress != NULL &&
         checker->options->progress(checker->options->context, &progress) != 0)
         TRY(vv_fail(VARVE_CANCELLED, "the check was stopped"));
-    if (facts == NULL)
+    if (facts == NULL || checker->told == record->address ||
+        vv_declared_dead(&checker->declared, record->address))
         goto out; /* told already */
+    if (record->kind == VV_RECORD_COMMIT &&
+        vv_declared_dropped(&checker->declared, record->id, record->address))
+        goto out; /* a repair has given it up */
     if (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_REFS) {
         rc = vv_record_facts_decode(record, facts, &decoded);
         vv_record_facts_release(&decoded);
@@ -228,7 +214,7 @@ static varve_status check_record(void *context, const struct vv_record *record, 
     if (record->kind == VV_RECORD_COMMIT)
         TRY(pass_damage(checker, check_commit(checker, record), NULL));
     else if (record->kind == VV_RECORD_CHECKPOINT)
-        TRY(pass_damage(checker, check_checkpoint(checker, record), NULL));
+        TRY(pass_damage(checker, vv_views_verify(&checker->place->views, record), NULL));
 out:
     return rc;
 }
@@ -241,8 +227,15 @@ static varve_status check_damage(void *context, uint64_t address, const struct v
     char text[400];
 
     vv_log_file_name(&checker->place->log, address, name);
-    snprintf(text, sizeof text, "damage at address %llu: %s", (unsigned long long)address, words);
-    tell(checker, VARVE_DAMAGE, name, commit_of(record), NULL, text);
+    if (vv_declared_dead(&checker->declared, address)) {
+        snprintf(text, sizeof text, "damage at address %llu, which a repair has dealt with",
+                 (unsigned long long)address);
+        tell(checker, VARVE_NOTE, name, commit_of(record), NULL, text);
+    } else {
+        snprintf(text, sizeof text, "damage at address %llu: %s", (unsigned long long)address, words);
+        tell(checker, VARVE_DAMAGE, name, commit_of(record), NULL, text);
+    }
+    checker->told = record == NULL ? 0 : record->address;
     if (record == NULL)
         checker->end = UINT64_MAX; /* how far it reaches shows with the next record */
     return VARVE_OK;
@@ -272,6 +265,7 @@ static varve_status check_log(struct checker *checker)
                                       .debris = check_debris,
                                       .context = checker };
 
+    TRY(vv_repairs_declared(&checker->place->log, &checker->declared));
     vv_chain_start(&chain);
     checker->end = chain.end;
     TRY(vv_log_scan(&checker->place->log, &chain, &scan));
@@ -288,7 +282,11 @@ static void check_code(void *context, const char *name, varve_status status)
     char path[300];
 
     snprintf(path, sizeof path, ".varve/code/%.200s", name);
-    if (status != VARVE_OK)
+    if (status == VARVE_CORRUPT && (checker->flags & VARVE_CHECK_REPAIR) != 0 &&
+        vv_codepool_remove(checker->dir, name) == VARVE_OK)
+        tell_repaired(checker, VARVE_DAMAGE, path,
+                      "its bytes have another hash: it is removed; deploying the same bytecode puts it back");
+    else if (status != VARVE_OK)
         tell(checker, status == VARVE_INVALID ? VARVE_WARNING : VARVE_DAMAGE, path, NULL, NULL, vv_words());
 }
 
@@ -319,7 +317,11 @@ static varve_status check_head(struct checker *checker)
         }
         odd = odd || (used && !vv_head_decode(begin, length, &head));
     }
-    if (odd)
+    if (odd && (checker->flags & VARVE_CHECK_REPAIR) != 0 && vv_dir_unlink(checker->dir, "head") == VARVE_OK)
+        tell_repaired(
+            checker, VARVE_WARNING, "head",
+            "a slot fails its checksum: it is removed; it is a hint, and the next commits write it anew");
+    else if (odd)
         tell(checker, VARVE_WARNING, "head", NULL, NULL,
              "a slot fails its checksum; it is a hint, and the next one that is written heals it");
 out:
@@ -337,6 +339,16 @@ static int check_name(void *context, const char *name)
     return 0;
 }
 
+/* What cannot even be opened is left as it is, for the check to tell. */
+static varve_status repair_log(struct checker *checker)
+{
+    bool done = false;
+    const varve_status rc =
+        vv_journal_repair(checker->dir, checker->options, &vv_journal_limits, checker->flags, &done);
+
+    return rc == VARVE_CORRUPT ? VARVE_OK : rc;
+}
+
 varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_options *options,
                               uint32_t flags, uint64_t *damage)
 {
@@ -346,6 +358,8 @@ varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_o
 
     silent.read_only = true;
     silent.finding = NULL; /* the deep scan tells it all again, and more */
+    if (flags & VARVE_CHECK_REPAIR)
+        TRY(repair_log(&checker));
     TRY(vv_dir_each(dir, check_name, &checker));
     TRY(check_head(&checker));
     TRY(vv_codepool_check(dir, check_code, &checker));
@@ -359,6 +373,7 @@ varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_o
     TRY(check_log(&checker));
 out:
     vv_journal_close(checker.place);
+    vv_declared_release(&checker.declared);
     *damage = checker.damage;
     return rc;
 }

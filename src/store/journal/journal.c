@@ -63,7 +63,7 @@ varve_status vv_place_writable(struct vv_place *place)
     if (place->damaged)
         return vv_fail(VARVE_CORRUPT,
                        "acknowledged bytes of the log are damaged, so nothing is written to it; "
-                       "run fsck to see what is lost");
+                       "fsck tells what is lost, and with --repair goes on without it");
     if (place->poisoned)
         return vv_fail(VARVE_UNCERTAIN,
                        "a sync failed before, so nothing more is written; close the store and "
@@ -80,13 +80,75 @@ static void take_generation(struct vv_place *place, const struct vv_checkpoint *
         vv_generations_raise(&place->generations, checkpoint->generation);
 }
 
+varve_status vv_place_take_directory(struct vv_place *place, const struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t *directory = NULL;
+
+    TRY(vv_log_directory(&place->log, record, &directory));
+    struct vv_reader reader = vv_reader_of(directory, record->directory_size);
+    for (uint64_t pairs = vv_reader_varint(&reader); pairs > 0 && !reader.bad; pairs--) {
+        size_t size = 0;
+        (void)vv_reader_blob(&reader, VV_META_KEY_MAX, &size);
+        (void)vv_reader_blob(&reader, VV_META_VALUE_MAX, &size);
+    }
+    TRY(vv_index_decode_refs(&place->index, &reader));
+    TRY(vv_views_decode_ways(&place->views, &reader));
+    TRY(vv_reader_done(&reader, "the directory of a checkpoint"));
+out:
+    vv_free(directory);
+    return rc;
+}
+
+/* The damage that a repair declares was dealt with: it is no news any more. */
+static varve_status forgive(struct vv_place *place, const struct vv_record *record, const uint8_t *bytes)
+{
+    struct vv_repair repair;
+    const varve_status rc = vv_repair_decode(record, bytes, &repair);
+    size_t kept = 0;
+
+    for (size_t i = 0; rc == VARVE_OK && i < place->damage_count; i++)
+        if (!vv_is_dead(repair.dead, repair.dead_count, place->damages[i].address))
+            place->damages[kept++] = place->damages[i];
+    if (rc == VARVE_OK) {
+        place->damage_count = kept;
+        vv_repair_release(&repair);
+    }
+    return rc;
+}
+
+/* Moves of refs that are told nowhere else may lie in what is damaged; a checkpoint behind it has all refs. */
+static varve_status take_checkpoint(struct vv_place *place, const struct vv_record *record,
+                                    const uint8_t *bytes)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_checkpoint checkpoint;
+
+    TRY(vv_checkpoint_decode(record, bytes, &checkpoint));
+    TRY(vv_index_open(&place->index, record, &checkpoint));
+    if (record->parent != 0)
+        vv_views_made(&place->views, record->parent, record->address);
+    place->head.checkpoint = record->address;
+    place->stored = checkpoint.stored;
+    take_generation(place, &checkpoint);
+    if (place->damage_count > 0 || record->repairs) {
+        rc = vv_place_take_directory(place, record);
+        if (rc == VARVE_CORRUPT && !record->repairs)
+            rc = VARVE_OK; /* those that the records told */
+        TRY(rc);
+    }
+    if (record->repairs)
+        TRY(forgive(place, record, bytes));
+out:
+    return rc;
+}
+
 /* One record of the log, whose facts were checked; NULL: they are gone. */
 static varve_status take_record(void *context, const struct vv_record *record, const uint8_t *bytes)
 {
     varve_status rc = VARVE_OK;
     struct vv_place *place = context;
     struct vv_record_facts facts = { .moves = NULL };
-    struct vv_checkpoint checkpoint;
 
     place->stored += record->size;
     if (record->kind == VV_RECORD_COMMIT) {
@@ -96,12 +158,7 @@ static varve_status take_record(void *context, const struct vv_record *record, c
     if (bytes == NULL)
         goto out;
     if (record->kind == VV_RECORD_CHECKPOINT) {
-        TRY(vv_checkpoint_decode(record, bytes, &checkpoint));
-        TRY(vv_index_open(&place->index, record, &checkpoint));
-        vv_views_made(&place->views, record->parent, record->address);
-        place->head.checkpoint = record->address;
-        place->stored = checkpoint.stored;
-        take_generation(place, &checkpoint);
+        TRY(take_checkpoint(place, record, bytes));
     } else if (record->kind != VV_RECORD_OPEN) {
         TRY(vv_record_facts_decode(record, bytes, &facts));
         TRY(vv_index_reserve(&place->index, facts.move_count));
@@ -119,19 +176,36 @@ out:
 static varve_status take_damage(void *context, uint64_t address, const struct vv_record *record,
                                 const char *words)
 {
+    varve_status rc = VARVE_OK;
     struct vv_place *place = context;
+
+    TRY(vv_resize(&place->damages, place->damage_count + 1, sizeof *place->damages));
+    struct vv_damage *damage = &place->damages[place->damage_count++];
+    *damage = (struct vv_damage){ .address = address,
+                                  .has_commit = record != NULL && record->kind == VV_RECORD_COMMIT };
+    if (damage->has_commit)
+        memcpy(damage->commit, record->id, 32);
+    snprintf(damage->words, sizeof damage->words, "%s", words);
+out:
+    return rc;
+}
+
+/* At the end of the log it is known what no repair has dealt with. */
+static void tell_damages(struct vv_place *place)
+{
     char name[VV_SEGMENT_NAME];
     char text[400];
 
-    place->damaged = true;
-    if (place->quiet)
-        return VARVE_OK;
-    vv_log_file_name(&place->log, address, name);
-    snprintf(text, sizeof text, "damage at address %llu: %s; the store is open for reading only",
-             (unsigned long long)address, words);
-    vv_place_find(place, VARVE_DAMAGE, name,
-                  record != NULL && record->kind == VV_RECORD_COMMIT ? record->id : NULL, text);
-    return VARVE_OK;
+    place->damaged = place->damage_count > 0;
+    if (place->damage_told > place->damage_count)
+        place->damage_told = place->damage_count;
+    while (!place->quiet && place->damage_told < place->damage_count) {
+        const struct vv_damage *damage = &place->damages[place->damage_told++];
+        vv_log_file_name(&place->log, damage->address, name);
+        snprintf(text, sizeof text, "damage at address %llu: %s; the store is open for reading only",
+                 (unsigned long long)damage->address, damage->words);
+        vv_place_find(place, VARVE_DAMAGE, name, damage->has_commit ? damage->commit : NULL, text);
+    }
 }
 
 static void take_debris(void *context, uint64_t address)
@@ -154,27 +228,18 @@ static varve_status start_at(struct vv_place *place, uint64_t address)
     struct vv_record record;
     struct vv_checkpoint checkpoint;
     uint8_t *facts = NULL;
-    uint8_t *directory = NULL;
 
     TRY(vv_log_record_facts(&place->log, address, VV_RECORD_CHECKPOINT, &record, &facts));
     TRY(vv_checkpoint_decode(&record, facts, &checkpoint));
-    TRY(vv_log_directory(&place->log, &record, &directory));
-    struct vv_reader reader = vv_reader_of(directory, record.directory_size);
-    for (uint64_t pairs = vv_reader_varint(&reader); pairs > 0 && !reader.bad; pairs--) {
-        size_t size = 0;
-        (void)vv_reader_blob(&reader, VV_META_KEY_MAX, &size);
-        (void)vv_reader_blob(&reader, VV_META_VALUE_MAX, &size);
-    }
-    TRY(vv_index_decode_refs(&place->index, &reader));
-    TRY(vv_reader_done(&reader, "the directory of a checkpoint"));
+    TRY(vv_place_take_directory(place, &record));
     TRY(vv_index_open(&place->index, &record, &checkpoint));
-    vv_views_made(&place->views, record.parent, record.address);
+    if (record.parent != 0)
+        vv_views_made(&place->views, record.parent, record.address);
     vv_chain_advance(&place->chain, &record);
     place->stored = checkpoint.stored;
     take_generation(place, &checkpoint);
 out:
     vv_free(facts);
-    vv_free(directory);
     return rc;
 }
 
@@ -217,7 +282,10 @@ varve_status vv_place_scan(struct vv_place *place, uint64_t limit)
                                       .debris = take_debris,
                                       .context = place };
 
-    return vv_log_scan(&place->log, &place->chain, &scan);
+    const varve_status rc = vv_log_scan(&place->log, &place->chain, &scan);
+    if (rc == VARVE_OK)
+        tell_damages(place);
+    return rc;
 }
 
 /* From `head`'s checkpoint and the tail behind it, else from the whole log (J7). */
@@ -226,6 +294,7 @@ varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2]
     varve_status rc = VARVE_OK;
     bool started = false;
 
+    place->damage_count = place->damage_told = 0;
     vv_chain_start(&place->chain);
     place->head = place->told = heads[0];
     place->acknowledged =
@@ -270,6 +339,7 @@ void vv_journal_close(struct vv_place *place)
     }
     vv_bytes_release(&place->group);
     vv_generations_release(&place->generations);
+    vv_free(place->damages);
     pthread_mutex_destroy(&place->mutex);
     pthread_mutex_destroy(&place->writer);
     vv_free(place);
@@ -301,6 +371,43 @@ out:
     return rc;
 }
 
+static varve_status new_place(const struct vv_dir *dir, const struct vv_layout_options *options,
+                              const struct vv_journal_limits *limits, struct vv_place **place)
+{
+    struct vv_place *made = NULL;
+    const varve_status rc = vv_alloc(&made, 1, sizeof *made);
+
+    if (rc != VARVE_OK)
+        return rc;
+    made->dir = *dir;
+    made->options = *options;
+    made->limits = *limits;
+    made->head_file = VV_FILE_NONE;
+    pthread_mutex_init(&made->mutex, NULL);
+    pthread_mutex_init(&made->writer, NULL);
+    *place = made;
+    return VARVE_OK;
+}
+
+varve_status vv_place_open(const struct vv_dir *dir, const struct vv_layout_options *options,
+                           const struct vv_journal_limits *limits, struct vv_place **place)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_place *made = NULL;
+
+    *place = NULL;
+    TRY(new_place(dir, options, limits, &made));
+    TRY(vv_place_read_head(made, made->seen.heads));
+    TRY(open_parts(made));
+    for (size_t i = 0; i < 2; i++)
+        vv_generations_raise(&made->generations, made->seen.heads[i].generation);
+    *place = made;
+    made = NULL;
+out:
+    vv_journal_close(made);
+    return rc;
+}
+
 static varve_status open_once(const struct vv_dir *dir, const struct vv_layout_options *options,
                               const struct vv_journal_limits *limits, unsigned tries, bool *again,
                               struct vv_place **place)
@@ -311,13 +418,7 @@ static varve_status open_once(const struct vv_dir *dir, const struct vv_layout_o
 
     *place = NULL;
     *again = false;
-    TRY(vv_alloc(&made, 1, sizeof *made));
-    made->dir = *dir;
-    made->options = *options;
-    made->limits = *limits;
-    made->head_file = VV_FILE_NONE;
-    pthread_mutex_init(&made->mutex, NULL);
-    pthread_mutex_init(&made->writer, NULL);
+    TRY(new_place(dir, options, limits, &made));
     made->beside = options->read_only && options->lock != NULL;
     made->quiet = made->beside && tries < QUIET_TRIES;
     TRY(made->beside ? vv_place_open_beside(made, &limit) : vv_place_read_head(made, made->seen.heads));
@@ -704,6 +805,7 @@ static varve_status journal_ref_move(struct vv_place *place, const char *name, u
     varve_status rc = VARVE_OK;
     struct vv_record record;
     struct vv_record_facts facts = { .moves = NULL };
+    struct vv_repair repair = { .moves = NULL };
     uint8_t *bytes = NULL;
 
     if (locator == 0) {
@@ -716,18 +818,21 @@ static varve_status journal_ref_move(struct vv_place *place, const char *name, u
     if (locator == 0)
         return VARVE_END;
     TRY(vv_log_record_facts(&place->log, locator, 0, &record, &bytes));
-    TRY(record.kind == VV_RECORD_COMMIT || record.kind == VV_RECORD_REFS
-            ? vv_record_facts_decode(&record, bytes, &facts)
-            : vv_fail(VARVE_CORRUPT, "no move of %s lies at address %llu", name,
-                      (unsigned long long)locator));
+    if (record.repairs)
+        TRY(vv_repair_decode(&record, bytes, &repair));
+    else if (record.kind == VV_RECORD_COMMIT || record.kind == VV_RECORD_REFS)
+        TRY(vv_record_facts_decode(&record, bytes, &facts));
+    const struct vv_record_move *moves = record.repairs ? repair.moves : facts.moves;
+    const size_t count = record.repairs ? repair.move_count : facts.move_count;
     size_t i = 0;
-    while (i < facts.move_count && (facts.moves[i].name.size != strlen(name) ||
-                                    memcmp(facts.moves[i].name.data, name, strlen(name)) != 0))
+    while (i < count &&
+           (moves[i].name.size != strlen(name) || memcmp(moves[i].name.data, name, strlen(name)) != 0))
         i++;
-    if (i == facts.move_count)
+    if (i == count)
         TRY(vv_fail(VARVE_CORRUPT, "no move of %s lies at address %llu", name, (unsigned long long)locator));
-    tell_move(&record, &facts.moves[i], move);
+    tell_move(&record, &moves[i], move);
 out:
+    vv_repair_release(&repair);
     vv_record_facts_release(&facts);
     vv_free(bytes);
     return rc;

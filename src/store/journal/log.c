@@ -353,6 +353,22 @@ out:
     return rc;
 }
 
+uint64_t vv_log_fresh(struct vv_log *log, uint64_t least)
+{
+    uint64_t start = VV_LOG_START;
+
+    least = (least + VV_RECORD_ALIGN - 1) / VV_RECORD_ALIGN * VV_RECORD_ALIGN;
+    pthread_mutex_lock(&log->mutex);
+    if (log->count > 0) {
+        struct vv_segment *last = log->segments[log->count - 1];
+        if (last->start + last->capacity < least)
+            last->capacity = least - last->start;
+        start = last->start >= least ? last->start : last->start + last->capacity;
+    }
+    pthread_mutex_unlock(&log->mutex);
+    return start;
+}
+
 /* A write that failed may have put any part of the record down, or all of it. See that it can never be read as
  * one: nobody was told of it. */
 static varve_status unwrite(struct vv_segment *segment, uint64_t offset)
@@ -675,7 +691,8 @@ out:
 static bool joins(const struct vv_chain *chain, const struct vv_record *record)
 {
     return record->sequence == chain->sequence + 1 && memcmp(record->previous, chain->sum, VV_SUM) == 0 &&
-           (record->kind == VV_RECORD_OPEN || memcmp(record->epoch, chain->epoch, sizeof chain->epoch) == 0);
+           (record->kind == VV_RECORD_OPEN || record->repairs ||
+            memcmp(record->epoch, chain->epoch, sizeof chain->epoch) == 0);
 }
 
 /* The record that continues the chain: behind it, or at the start of a later segment. */
@@ -789,8 +806,12 @@ static varve_status take_record(struct scanner *s, const struct vv_record *recor
                 goto out;
         }
         TRY(tell_damage(s, record->address, record, words));
-        facts = NULL;
-        rc = VARVE_OK;
+        /* What facts say stands for itself, but for those of a checkpoint, which lead to what may be damaged. */
+        rc = record->kind == VV_RECORD_CHECKPOINT ? VARVE_CORRUPT : read_whole(s, record, false, &facts);
+        if (rc == VARVE_CORRUPT) {
+            facts = NULL;
+            rc = VARVE_OK;
+        }
     }
     TRY(rc);
     TRY(s->scan->record(s->scan->context, record, facts));
@@ -826,9 +847,11 @@ static varve_status settle_end(struct scanner *s, struct vv_chain *chain, struct
     TRY(look_beyond(s, chain->end, chain->end, &beyond));
     if (beyond.proof || s->scan->acknowledged > chain->end) {
         TRY(missing_at(s, chain->end, &address));
+        if (beyond.found && address >= beyond.first.address)
+            address = chain->end; /* what begins the next segment is not what is missing */
         TRY(tell_damage(s, address, NULL, "acknowledged records are missing or unreadable here"));
-        *goes_on = beyond.proof && beyond.found;
         *record = beyond.first;
+        *goes_on = beyond.found && (beyond.proof || record->address < s->scan->acknowledged);
     } else if (beyond.dirty && s->scan->debris != NULL) {
         s->scan->debris(s->scan->context, chain->end);
     }

@@ -9,7 +9,8 @@
  * others the facts alone, for they were acknowledged. The first place where no whole record joins is
  *   damage   when `head` acknowledged bytes beyond it, or when any valid header further on says that the log
  *            was synced to beyond it: what stood there was acknowledged. The scan goes on with the next valid
- *            header, so that later commits are found; nothing is ever appended to such a log.
+ *            header, so that later commits are found; nothing is appended to such a log but by a repair
+ *            (repair.c), whose record begins a segment of its own and says which damage is dealt with.
  *   the end  otherwise: what follows is debris of appends that nobody was told of. It stays where it is; the
  *            next opening's OPEN record is laid over its beginning, and no debris can follow that one's sum.
  * Threads: reads at any time from any thread; what appends is called by one thread at a time. */
@@ -62,6 +63,9 @@ void vv_log_file_name(struct vv_log *log, uint64_t address, char name[VV_SEGMENT
 /* Where a record of `size` bytes goes when the log ends at `end`: there, or at the start of another segment,
  * which is made when it is not there. On failure nothing but zeros was written. */
 varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint64_t *address);
+/* Where the log can go on without touching any file that holds something below `least`: the start of a segment that is
+ * yet to be made, or of one that a crash left behind there. */
+uint64_t vv_log_fresh(struct vv_log *log, uint64_t least);
 /* Write it. On failure nothing of it can ever be taken for a record (a failing disk: VARVE_UNCERTAIN). */
 varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data, size_t size);
 /* Make all that was written from one address to another durable. VARVE_UNCERTAIN on failure. */
@@ -96,7 +100,7 @@ struct vv_log_scan {
     uint64_t acknowledged; /* by `head`; 0: unknown */
     uint64_t limit;        /* go no further: another process appends there; 0: none does */
     bool deep;             /* verify every section of every record */
-    /* One record of the chain; `facts` is lent, NULL when the record is damaged. */
+    /* One record of the chain; `facts` is lent, NULL when they are damaged, or the record is a damaged checkpoint. */
     varve_status (*record)(void *context, const struct vv_record *record, const uint8_t *facts);
     /* Damage at an address; `record` when its header is whole. `words` say what. */
     varve_status (*damage)(void *context, uint64_t address, const struct vv_record *record,

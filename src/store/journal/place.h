@@ -25,6 +25,14 @@ struct vv_beside {
     bool writer; /* there is one */
 };
 
+/* What a scan of the log found damaged and no repair has dealt with. */
+struct vv_damage {
+    uint64_t address;
+    bool has_commit; /* it is the record of one */
+    uint8_t commit[32];
+    char words[256];
+};
+
 struct vv_place {
     struct vv_dir dir; /* the caller's, lent */
     struct vv_layout_options options;
@@ -42,6 +50,8 @@ struct vv_place {
     struct vv_beside seen; /* of a reader */
     bool _Atomic poisoned; /* a sync failed: nothing is written any more (P4) */
     bool damaged;          /* acknowledged bytes are gone: nothing is written any more (P3) */
+    struct vv_damage *damages;
+    size_t damage_count, damage_told;
     uint64_t stored;       /* bytes of the log that records take up */
     uint64_t commit_count, commit_ns, sync_count, sync_ns;
 
@@ -68,6 +78,11 @@ varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2]
 varve_status vv_place_scan(struct vv_place *place, uint64_t limit);
 void vv_place_find(struct vv_place *place, varve_severity severity, const char *file, const uint8_t *commit,
                    const char *text);
+/* A place that knows its segments and no more: neither index nor chain. */
+varve_status vv_place_open(const struct vv_dir *dir, const struct vv_layout_options *options,
+                           const struct vv_journal_limits *limits, struct vv_place **place);
+/* What the directory of this checkpoint says beside the state: the refs, and ways to states. */
+varve_status vv_place_take_directory(struct vv_place *place, const struct vv_record *record);
 varve_status vv_place_facts(struct vv_place *place, uint64_t address, struct vv_commit_facts *facts);
 
 /* generation.c. The contract's hold and drop. */
@@ -116,6 +131,10 @@ varve_status vv_place_append_refs(struct vv_place *place, const struct vv_record
 varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
                               const struct vv_ref_move *move, varve_durability durability);
 varve_status vv_place_persist(struct vv_place *place);
+/* Append, at `address` (see vv_log_fresh), the record of a repair: the place's index and refs, the state of `commit`
+ * (NULL: there is none left), and what the repair declares. `number` is the last one that was given. */
+varve_status vv_place_put_repair(struct vv_place *place, const struct vv_record *commit,
+                                 const struct vv_repair *repair, uint64_t number, uint64_t address);
 
 /* remove.c */
 varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,

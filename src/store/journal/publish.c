@@ -53,7 +53,7 @@ static varve_status compose(struct vv_place *place, struct vv_record *record, st
     record->synced = place->chain.synced;
     record->sequence = place->chain.sequence + 1;
     memcpy(record->previous, place->chain.sum, VV_SUM);
-    if (record->kind != VV_RECORD_OPEN)
+    if (record->kind != VV_RECORD_OPEN && !record->repairs)
         memcpy(record->epoch, place->chain.epoch, sizeof record->epoch);
     vv_record_sum(facts.data, facts.size, record->facts_sum);
     vv_record_encode(record, header);
@@ -121,7 +121,9 @@ static varve_status settle_tail(struct vv_place *place)
 {
     varve_status rc = VARVE_OK;
     const uint64_t from = place->chain.synced;
-    const struct vv_log_scan scan = { .record = seen, .damage = seen_damage };
+    const struct vv_log_scan scan = { .acknowledged = place->acknowledged,
+                                      .record = seen,
+                                      .damage = seen_damage };
     struct vv_record record;
     struct vv_chain chain;
 
@@ -414,6 +416,7 @@ struct checkpointing {
     struct vv_checkpoint checkpoint;
     struct vv_index_saved index;
     bool indexed;
+    size_t facts_size;
     struct vv_bytes directory;
     struct saver saver;
 };
@@ -429,7 +432,7 @@ static varve_status put_checkpoint_directory(struct checkpointing *work)
     pthread_mutex_lock(&work->place->mutex);
     vv_index_encode_refs(&work->place->index, &work->directory);
     pthread_mutex_unlock(&work->place->mutex);
-    return vv_bytes_done(&work->directory);
+    return vv_views_encode_ways(&work->place->views, &work->directory);
 }
 
 /* Save everything as if the record began at `address`. */
@@ -440,7 +443,7 @@ static varve_status save_all(struct checkpointing *work, uint64_t address)
 
     vv_trie_copy(&trie, &work->before);
     vv_bytes_clear(&work->saver.bytes);
-    work->saver.base = address + VV_RECORD_HEADER + VV_CHECKPOINT_FACTS + work->directory.size;
+    work->saver.base = address + VV_RECORD_HEADER + work->facts_size + work->directory.size;
     TRY(save_state(&work->saver, &trie, &work->state, &work->differing, &work->checkpoint.state));
     pthread_mutex_lock(&work->place->mutex);
     rc = vv_index_save(&work->place->index, save_piece, &work->saver, &work->checkpoint, &work->index);
@@ -472,7 +475,7 @@ static varve_status save_where_it_fits(struct checkpointing *work)
 
     for (;;) {
         TRY(save_all(work, assumed));
-        struct vv_record record = { .facts_size = VV_CHECKPOINT_FACTS,
+        struct vv_record record = { .facts_size = work->facts_size,
                                     .directory_size = work->directory.size,
                                     .pages_size = work->saver.bytes.size };
         rc = poison_if(place,
@@ -534,13 +537,13 @@ out:
 static varve_status checkpoint(struct vv_place *place, const struct vv_record *commit)
 {
     varve_status rc = VARVE_OK;
-    struct checkpointing work = { .place = place };
+    struct checkpointing work = { .place = place, .facts_size = VV_CHECKPOINT_FACTS };
     struct vv_state before = { .fresh = NULL };
     struct vv_record record;
 
     vv_trie_init(&work.before, &place->views.nodes);
     TRY(vv_views_get(&place->views, commit->address, &work.state));
-    if (commit->checkpoint != 0) {
+    if (commit->checkpoint != 0 && !vv_views_avoided(&place->views, commit->checkpoint)) {
         rc = vv_views_open_checkpoint(&place->views, commit->checkpoint, &record, &before);
         if (rc == VARVE_OK)
             vv_trie_copy(&work.before, &before.trie);
@@ -559,6 +562,79 @@ out:
     vv_free(work.differing.items);
     vv_bytes_release(&work.directory);
     vv_bytes_release(&work.saver.bytes);
+    return rc;
+}
+
+/* The record of a repair: all that a checkpoint says, then what the repair declares. */
+static varve_status append_repair(struct checkpointing *work, const struct vv_record *commit,
+                                  const struct vv_repair *repair, uint64_t number)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_place *place = work->place;
+    struct vv_bytes facts = VV_BYTES_NONE;
+    struct vv_record record = {
+        .kind = VV_RECORD_CHECKPOINT, .repairs = true, .number = number, .time_ns = vv_clock_now_ns()
+    };
+
+    if (commit != NULL) {
+        record.parent = commit->address;
+        memcpy(record.id, commit->id, 32);
+        memcpy(record.root, commit->root, 32);
+    }
+    TRY(vv_clock_random(record.epoch, sizeof record.epoch));
+    TRY(put_checkpoint_directory(work));
+    if (vv_bytes_extend(&facts, VV_CHECKPOINT_FACTS) == NULL)
+        TRY(vv_bytes_done(&facts));
+    TRY(vv_repair_encode(repair, &facts));
+    work->facts_size = facts.size;
+    TRY(save_all(work, place->chain.end));
+    record.facts_size = facts.size;
+    record.directory_size = work->directory.size;
+    record.pages_size = work->saver.bytes.size;
+    work->checkpoint.stored = place->stored + vv_record_padded(&record);
+    work->checkpoint.generation = vv_place_generation(place);
+    vv_checkpoint_encode(&work->checkpoint, facts.data);
+    vv_record_sum(work->directory.data, work->directory.size, record.directory_sum);
+    vv_record_sum(vv_piece_of(&work->saver.bytes).data, work->saver.bytes.size, record.pages_sum);
+    TRY(append(place, &record, vv_piece_of(&facts), vv_piece_of(&work->directory),
+               vv_piece_of(&work->saver.bytes), true));
+    place->announced = true;
+    place->head.checkpoint = record.address;
+    vv_place_tell(place);
+out:
+    vv_bytes_release(&facts);
+    return rc;
+}
+
+varve_status vv_place_put_repair(struct vv_place *place, const struct vv_record *commit,
+                                 const struct vv_repair *repair, uint64_t number, uint64_t address)
+{
+    varve_status rc = VARVE_OK;
+    struct checkpointing work = { .place = place };
+    const struct vv_chain chain = place->chain;
+
+    vv_trie_init(&work.before, &place->views.nodes);
+    pthread_mutex_lock(&place->writer);
+    TRY(settle(place)); /* what is there already, before anything is built on it */
+    if (commit != NULL)
+        TRY(vv_views_get(&place->views, commit->address, &work.state));
+    else
+        TRY(vv_state_init(&work.state, &place->views.nodes, &place->views.modules));
+    TRY(vv_trie_diff(&work.before, &work.state.trie, differ, &work.differing));
+    place->chain.end = address;
+    rc = append_repair(&work, commit, repair, number);
+    if (rc != VARVE_OK)
+        place->chain = chain;
+out:
+    if (work.indexed)
+        vv_index_saved_release(&work.index);
+    if (work.state.fresh != NULL)
+        vv_state_release(&work.state);
+    vv_trie_release(&work.before);
+    vv_free(work.differing.items);
+    vv_bytes_release(&work.directory);
+    vv_bytes_release(&work.saver.bytes);
+    pthread_mutex_unlock(&place->writer);
     return rc;
 }
 

@@ -1,6 +1,8 @@
 /* view.c - see view.h. */
 #include "store/journal/view.h"
 
+#include <stdlib.h>
+
 #include "base/alloc.h"
 
 /* ---- What checkpoints saved ------------------------------------------------------------------- */
@@ -91,6 +93,8 @@ varve_status vv_views_init(struct vv_views *views, struct vv_log *log, size_t ca
     views->modules = (struct vv_module_source){ .load = load_module, .context = views };
     pthread_mutex_init(&views->mutex, NULL);
     vv_table_init(&views->made, sizeof(uint64_t));
+    vv_table_init(&views->avoided, sizeof(uint64_t));
+    vv_table_init(&views->ways, sizeof(uint64_t));
     return vv_alloc(&views->entries, capacity, sizeof *views->entries);
 }
 
@@ -100,6 +104,8 @@ void vv_views_release(struct vv_views *views)
         vv_state_release(&views->entries[i].state);
     vv_free(views->entries);
     vv_table_release(&views->made);
+    vv_table_release(&views->avoided);
+    vv_table_release(&views->ways);
     pthread_mutex_destroy(&views->mutex);
     *views = (struct vv_views){ .log = NULL };
 }
@@ -211,6 +217,100 @@ void vv_views_flush(struct vv_views *views, uint64_t start)
     pthread_mutex_unlock(&views->mutex);
 }
 
+varve_status vv_views_avoid(struct vv_views *views, uint64_t checkpoint)
+{
+    pthread_mutex_lock(&views->mutex);
+    const varve_status rc = vv_table_put(&views->avoided, &checkpoint, (union vv_value){ .number = 0 });
+    pthread_mutex_unlock(&views->mutex);
+    return rc;
+}
+
+bool vv_views_avoided(struct vv_views *views, uint64_t checkpoint)
+{
+    pthread_mutex_lock(&views->mutex);
+    const bool yes = vv_table_get(&views->avoided, &checkpoint) != NULL;
+    pthread_mutex_unlock(&views->mutex);
+    return yes;
+}
+
+varve_status vv_views_only(struct vv_views *views, uint64_t commit, uint64_t checkpoint)
+{
+    varve_status rc = VARVE_OK;
+    const union vv_value value = { .number = checkpoint };
+
+    pthread_mutex_lock(&views->mutex);
+    TRY(vv_table_put(&views->ways, &commit, value));
+    TRY(vv_table_put(&views->made, &commit, value));
+out:
+    pthread_mutex_unlock(&views->mutex);
+    return rc;
+}
+
+static int by_address(const void *a, const void *b)
+{
+    const uint64_t *x = a;
+    const uint64_t *y = b;
+
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Keys in order, each as its distance from the one before; with `values`, behind each the distance to its value. */
+static varve_status encode_addresses(const struct vv_table *table, bool values, struct vv_bytes *out)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t *addresses = NULL;
+    const void *key = NULL;
+    union vv_value *value = NULL;
+    size_t cursor = 0;
+    size_t count = 0;
+
+    TRY(vv_alloc(&addresses, table->count, sizeof *addresses));
+    while (vv_table_next(table, &cursor, &key, &value))
+        memcpy(&addresses[count++], key, sizeof *addresses);
+    if (count > 1)
+        qsort(addresses, count, sizeof *addresses, by_address);
+    vv_bytes_varint(out, count);
+    for (size_t i = 0; i < count; i++) {
+        vv_bytes_varint(out, addresses[i] - (i == 0 ? 0 : addresses[i - 1]));
+        if (values)
+            vv_bytes_varint(out, vv_table_get(table, &addresses[i])->number - addresses[i]);
+    }
+    rc = vv_bytes_done(out);
+out:
+    vv_free(addresses);
+    return rc;
+}
+
+varve_status vv_views_encode_ways(struct vv_views *views, struct vv_bytes *out)
+{
+    pthread_mutex_lock(&views->mutex);
+    varve_status rc = encode_addresses(&views->avoided, false, out);
+    if (rc == VARVE_OK)
+        rc = encode_addresses(&views->ways, true, out);
+    pthread_mutex_unlock(&views->mutex);
+    return rc;
+}
+
+varve_status vv_views_decode_ways(struct vv_views *views, struct vv_reader *reader)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t address = 0;
+
+    for (uint64_t left = vv_reader_varint(reader); left > 0 && !reader->bad; left--) {
+        address += vv_reader_varint(reader);
+        TRY(vv_views_avoid(views, address));
+    }
+    address = 0;
+    for (uint64_t left = vv_reader_varint(reader); left > 0 && !reader->bad; left--) {
+        address += vv_reader_varint(reader);
+        TRY(vv_views_only(views, address, address + vv_reader_varint(reader)));
+    }
+    if (reader->bad)
+        rc = vv_fail(VARVE_CORRUPT, "the directory of a checkpoint does not decode");
+out:
+    return rc;
+}
+
 /* ---- Opening a checkpoint --------------------------------------------------------------------- */
 
 static varve_status take_meta(struct vv_reader *reader, struct vv_state *state)
@@ -258,6 +358,39 @@ out:
         vv_state_release(&made);
     vv_free(facts);
     vv_free(directory);
+    return rc;
+}
+
+static varve_status nothing(void *context, uint64_t index, const struct vv_leaf *leaf)
+{
+    (void)context;
+    (void)index;
+    (void)leaf;
+    return VARVE_OK;
+}
+
+varve_status vv_views_verify(struct vv_views *views, const struct vv_record *checkpoint)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record again;
+    struct vv_state state = { .fresh = NULL };
+    struct vv_module *module = NULL;
+    varve_root root;
+
+    TRY(vv_views_open_checkpoint(views, checkpoint->address, &again, &state));
+    TRY(vv_state_root(&state, &root));
+    if (checkpoint->parent != 0 && memcmp(root.bytes, checkpoint->root, sizeof root.bytes) != 0)
+        TRY(vv_fail(VARVE_CORRUPT, "the checkpoint at address %llu holds another state than its commit",
+                    (unsigned long long)checkpoint->address));
+    TRY(vv_state_next(&state, NULL, &module));
+    while (module != NULL) {
+        const varve_module_id id = module->id;
+        TRY(vv_pagetree_each(&module->memory, 0, nothing, NULL));
+        TRY(vv_state_next(&state, &id, &module));
+    }
+out:
+    if (state.fresh != NULL)
+        vv_state_release(&state);
     return rc;
 }
 
@@ -477,7 +610,8 @@ static varve_status names_parents_checkpoint(struct vv_views *views, struct path
     struct vv_record checkpoint;
 
     *yes = false;
-    if (record->checkpoint == 0 || record->checkpoint >= path->below)
+    if (record->checkpoint == 0 || record->checkpoint >= path->below ||
+        vv_views_avoided(views, record->checkpoint))
         return VARVE_OK;
     if (path->checkpoint != record->checkpoint) {
         const varve_status rc =
@@ -511,7 +645,7 @@ static varve_status find_start(struct vv_views *views, uint64_t address, struct 
                 break;
         }
         const uint64_t own = vv_views_checkpoint(views, at);
-        if (own != 0 && own < path->below) {
+        if (own != 0 && own < path->below && !vv_views_avoided(views, own)) {
             TRY(try_checkpoint(views, path, own, state, &started));
             if (started && at != address)
                 break;

@@ -2,6 +2,8 @@
  *
  *   cached     states of commits used last; a hit costs a copy
  *   made       commits whose own checkpoint is known (it lies behind them in the log): the best place to start
+ *   avoided    checkpoints that a repair found damaged: a longer way is taken
+ *   ways       commits that a repair found readable by their own checkpoint alone, which must stay known
  * From a commit one goes to parents until one of these is met, or the checkpoint that the record names, or a
  * commit without parent; then applies what lies between, oldest first. The root is computed and compared: a
  * state that is handed out is the one that the commit's root names, whatever the bytes on the way said.
@@ -25,8 +27,10 @@ struct vv_views {
     struct vv_views_entry *entries;
     size_t count, capacity;
     uint64_t clock;
-    uint64_t flushes;     /* a state whose making began before the last one is not kept */
-    struct vv_table made; /* address of a commit -> of its checkpoint */
+    uint64_t flushes;        /* a state whose making began before the last one is not kept */
+    struct vv_table made;    /* address of a commit -> of its checkpoint */
+    struct vv_table avoided; /* address of a checkpoint -> nothing */
+    struct vv_table ways;    /* as made */
 };
 
 varve_status vv_views_init(struct vv_views *views, struct vv_log *log, size_t capacity);
@@ -42,6 +46,15 @@ void vv_views_made(struct vv_views *views, uint64_t commit, uint64_t checkpoint)
 /* Keep no state that leads to what was retired, and no checkpoint below `start`, where the log begins now. */
 void vv_views_flush(struct vv_views *views, uint64_t start);
 
+/* Never start from this checkpoint. */
+varve_status vv_views_avoid(struct vv_views *views, uint64_t checkpoint);
+bool vv_views_avoided(struct vv_views *views, uint64_t checkpoint);
+/* The only way to the state of this commit. */
+varve_status vv_views_only(struct vv_views *views, uint64_t commit, uint64_t checkpoint);
+/* Both of these, as every checkpoint's directory hands them on; a decoder adds to what is there. */
+varve_status vv_views_encode_ways(struct vv_views *views, struct vv_bytes *out);
+varve_status vv_views_decode_ways(struct vv_views *views, struct vv_reader *reader);
+
 /* What a checkpoint saved: u32 size, sum, bytes. Appends the bytes. */
 enum { VV_SAVED_HEADER = 4 + VV_SUM };
 void vv_saved_encode(const void *bytes, size_t size, struct vv_bytes *out);
@@ -50,5 +63,7 @@ varve_status vv_saved_read(struct vv_log *log, uint64_t address, struct vv_bytes
 /* The trie and named values of a checkpoint. */
 varve_status vv_views_open_checkpoint(struct vv_views *views, uint64_t address, struct vv_record *record,
                                       struct vv_state *state);
+/* Load all that the state in a checkpoint consists of: each node is checked as it is loaded. */
+varve_status vv_views_verify(struct vv_views *views, const struct vv_record *checkpoint);
 
 #endif
