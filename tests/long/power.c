@@ -5,8 +5,8 @@
  *                                                           that there is a store
  *   power replay DIR SEED LOG DISK SCRATCH TYPE EVERY       judge DIR in all states of blocklog.h; DIR/.. is mounted
  *
- * Which deed comes n-th follows from the seed: a durable commit, a buffered one made durable, a branch, a restore,
- * another opening. With --no-sync the library believes that it synced its files, and did not: the judge must see it.
+ * Which deed comes n-th follows from the seed: a durable commit, a buffered one made durable, a branch, a restore, a
+ * deletion, another opening. With --no-sync the library believes that it synced its files, and did not: the judge must see it.
  * The journal here has its torture limits (meson.build), so segments and checkpoints turn over within few deeds.
  *
  * The judge: the store opens undamaged, by its own word and by the check's; it holds exactly the commits and refs of
@@ -27,6 +27,7 @@ enum { DEEDS_MAX = 4096, OTHER_THAN_DONE = 2, LOOKED_INTO = 4 };
 
 struct entry {
     varve_commit_id id;
+    bool deleted;
     struct shadow_state state;
 };
 struct history {
@@ -49,16 +50,36 @@ static void history_end(struct history *h)
 
 /* ---- Deeds, of the model ---------------------------------------------------------------------- */
 
-enum deed { COMMIT, BUFFERED, BRANCH, RESTORE, REOPEN };
+enum deed { COMMIT, BUFFERED, BRANCH, RESTORE, DELETE, REOPEN };
+
+/* The nearest ancestor that is there. */
+static int parent_of(const struct history *h, int commit)
+{
+    int at = h->parent[commit];
+
+    while (at >= 0 && h->commits[at].deleted)
+        at = h->parent[at];
+    return at;
+}
+
+/* What the n-th deed would delete. */
+static int victim_at(const struct history *h, uint64_t n)
+{
+    return (int)(steps_mix(h->seed + n * 7) % (uint64_t)h->count);
+}
 
 static enum deed deed_at(const struct history *h, uint64_t n)
 {
     const unsigned drawn = (unsigned)(steps_mix(h->seed * 31 + n) % 16);
 
-    if (h->main < 0 || drawn >= 6)
+    if (h->main < 0 || drawn >= 8)
         return COMMIT;
-    if (drawn == 5 && h->parent[h->main] >= 0)
-        return RESTORE;
+    if (drawn >= 6) {
+        const int victim = victim_at(h, n);
+        return victim == h->main || victim == h->topic || h->commits[victim].deleted ? COMMIT : DELETE;
+    }
+    if (drawn == 5)
+        return parent_of(h, h->main) >= 0 ? RESTORE : BUFFERED;
     return drawn == 0 ? BRANCH : drawn == 1 ? REOPEN : BUFFERED;
 }
 
@@ -87,7 +108,10 @@ static void remember(struct history *h, uint64_t n)
         h->topic = h->main;
         break;
     case RESTORE:
-        h->main = h->parent[h->main];
+        h->main = parent_of(h, h->main);
+        break;
+    case DELETE:
+        h->commits[victim_at(h, n)].deleted = true;
         break;
     case REOPEN:
         break;
@@ -150,6 +174,19 @@ static void set_ref(varve_store *store, const char *name, const char *revision)
     varve_commit_close(commit);
 }
 
+static void delete_commit(varve_store *store, const struct entry *e)
+{
+    char text[65];
+    varve_commit *commit = NULL;
+    varve_error error;
+
+    varve_hex_format(e->id.bytes, text);
+    if (varve_commit_open(store, text, &commit, &error) != VARVE_OK ||
+        varve_commit_delete(store, commit, &error) != VARVE_OK)
+        give_up("delete", &error);
+    varve_commit_close(commit);
+}
+
 static void mark(const char *command, uint64_t n)
 {
     char line[256];
@@ -186,6 +223,9 @@ static int run(const char *path, uint64_t seed, uint64_t deeds, const char *mark
             break;
         case RESTORE:
             set_ref(store, "main", "main~1");
+            break;
+        case DELETE:
+            delete_commit(store, &h->commits[victim_at(h, n)]);
             break;
         case REOPEN:
             varve_store_close(store);
@@ -230,6 +270,8 @@ static bool is_commit(varve_store *store, const struct entry *e, bool all)
     if (rc == VARVE_OK && all)
         rc = steps_compare(store, commit, &e->state, &error);
     varve_commit_close(commit);
+    if (e->deleted)
+        return rc == VARVE_NOT_FOUND || complain(text, "it is there, and was deleted");
     return rc == VARVE_OK || complain(text, error.message);
 }
 
@@ -250,8 +292,11 @@ static bool is_ref(varve_store *store, const struct history *h, const char *name
 static bool is_history(varve_store *store, const struct history *h)
 {
     varve_store_info info = { .size = sizeof info };
+    uint64_t commits = 0;
 
-    if (varve_store_stat(store, &info, NULL) != VARVE_OK || info.commits != (uint64_t)h->count)
+    for (int i = 0; i < h->count; i++)
+        commits += !h->commits[i].deleted;
+    if (varve_store_stat(store, &info, NULL) != VARVE_OK || info.commits != commits)
         return complain("commits", "more or fewer than there should be");
     if (!is_ref(store, h, "main", h->main) || !is_ref(store, h, "topic", h->topic))
         return false;

@@ -31,7 +31,7 @@ struct stress {
     pthread_mutex_t mutex; /* guards `known` */
     struct known known[KNOWN];
     size_t known_count;
-    _Atomic uint64_t commits, conflicts, verified, walked;
+    _Atomic uint64_t commits, conflicts, deletes, verified, walked;
     _Atomic unsigned wrong;
 };
 struct actor {
@@ -94,14 +94,43 @@ static bool pick_known(struct actor *a, struct known *known)
     return any;
 }
 
+/* Nobody is to ask for it any more; false: somebody was faster. */
+static bool forget_known(struct stress *s, const struct known *known)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&s->mutex);
+    for (size_t i = 0; i < s->known_count && !found; i++) {
+        found = memcmp(&s->known[i].id, &known->id, sizeof known->id) == 0;
+        if (found)
+            s->known[i] = s->known[--s->known_count];
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return found;
+}
+
+static bool is_known(struct stress *s, const struct known *known)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&s->mutex);
+    for (size_t i = 0; i < s->known_count && !found; i++)
+        found = memcmp(&s->known[i].id, &known->id, sizeof known->id) == 0;
+    pthread_mutex_unlock(&s->mutex);
+    return found;
+}
+
+/* NULL: it was deleted meanwhile. */
 static varve_commit *open_known(struct actor *a, const struct known *known)
 {
     char text[65];
     varve_commit *commit = NULL;
 
     varve_hex_format(known->id.bytes, text);
-    if (is(a, "open what was committed",
-           varve_commit_open(a->stress->store, text, &commit, &a->error) == VARVE_OK))
+    const varve_status rc = varve_commit_open(a->stress->store, text, &commit, &a->error);
+    if (rc == VARVE_NOT_FOUND && !is_known(a->stress, known))
+        return NULL;
+    if (is(a, "open what was committed", rc == VARVE_OK))
         is(a, "the root of what was committed",
            memcmp(&varve_commit_get(commit)->root, &known->root, sizeof known->root) == 0);
     return commit;
@@ -254,7 +283,24 @@ static void tag_some(struct actor *a)
     if (commit != NULL) {
         const varve_status rc =
             varve_ref_set(a->stress->store, name, commit, NULL, VARVE_REF_FORCE, &a->error);
-        is(a, "tag", rc == VARVE_OK);
+        is(a, "tag", rc == VARVE_OK || (rc == VARVE_NOT_FOUND && !is_known(a->stress, &known)));
+    }
+    varve_commit_close(commit);
+}
+
+/* A commit goes while others may hold it, read it, go on from it; whoever holds it reads on. */
+static void delete_some(struct actor *a)
+{
+    struct known known;
+
+    if (!pick_known(a, &known))
+        return;
+    varve_commit *commit = open_known(a, &known);
+    if (commit != NULL && forget_known(a->stress, &known)) {
+        const varve_status rc = varve_commit_delete(a->stress->store, commit, &a->error);
+        is(a, "delete", rc == VARVE_OK || rc == VARVE_MISUSE); /* a ref names it */
+        a->stress->deletes += rc == VARVE_OK;
+        is(a, "read what was deleted", steps_verify(a->stress->store, commit, &a->error) == VARVE_OK);
     }
     varve_commit_close(commit);
 }
@@ -273,6 +319,9 @@ static void *look_on(void *context)
             break;
         case 2:
             tag_some(a);
+            break;
+        case 4:
+            delete_some(a);
             break;
         case 3:
             is(a, "persist", varve_store_persist(a->stress->store, &a->error) == VARVE_OK);
@@ -349,9 +398,9 @@ int main(int argc, char **argv)
         varve_store_close(stress.store);
         look_again(&stress, path);
     }
-    printf("%" PRIu64 " commits, %" PRIu64 " conflicts, %" PRIu64 " commits read whole, %" PRIu64
-           " steps of logs, %u wrong\n",
-           stress.commits, stress.conflicts, stress.verified, stress.walked, stress.wrong);
+    printf("%" PRIu64 " commits, %" PRIu64 " conflicts, %" PRIu64 " deletes, %" PRIu64
+           " commits read whole, %" PRIu64 " steps of logs, %u wrong\n",
+           stress.commits, stress.conflicts, stress.deletes, stress.verified, stress.walked, stress.wrong);
     if (stress.wrong == 0)
         scratch_remove(path);
     printf("%d passed, %d failed\n", stress.wrong == 0, stress.wrong != 0);
