@@ -237,7 +237,7 @@ struct driver {
     uint64_t seed, chance, retain;
     uint64_t height;                         /* of the model */
     struct shadow_state state, known[KNOWN]; /* the model; and at heights, mod KNOWN */
-    uint64_t lives, long_lives, checks, compared, walked;
+    uint64_t lives, long_lives, checks, beside, compared, walked;
     unsigned wrong;
 };
 
@@ -342,6 +342,36 @@ static void note_damage(void *context, const varve_finding *finding)
         is(context, false, "damage: %s", finding->text);
 }
 
+/* While the worker lives, as a reader beside it: what is there was promised or begun by now, and is whole. */
+static void look_beside(struct driver *d)
+{
+    const varve_store_options options = { .size = sizeof options, .flags = VARVE_STORE_READ_ONLY };
+    varve_store *store = NULL;
+    varve_commit *head = NULL;
+    varve_error error;
+    const uint64_t promised = d->said->promised;
+    varve_status rc = varve_store_open(d->path, &options, &store, &error);
+
+    if (rc == VARVE_NOT_FOUND && promised == 0)
+        return;
+    if (!is(d, rc == VARVE_OK, "open beside the worker: %s", error.message))
+        return;
+    rc = varve_commit_open(store, NULL, &head, &error);
+    if (is(d, rc == VARVE_OK || (rc == VARVE_NOT_FOUND && promised == 0), "HEAD beside: %s", error.message) &&
+        head != NULL) {
+        const uint64_t height = strtoull(varve_commit_get(head)->message, NULL, 10);
+        is(d, height >= promised && height <= d->said->begun,
+           "main is at height %" PRIu64 ", %" PRIu64 " was promised", height, promised);
+        for (unsigned reads = 0; reads < 3; reads++) {
+            is(d, steps_verify(store, head, &error) == VARVE_OK, "beside: %s", error.message);
+            nap_ms(5);
+        }
+        d->beside++;
+    }
+    varve_commit_close(head);
+    varve_store_close(store);
+}
+
 static void look(struct driver *d)
 {
     const varve_store_options options = { .size = sizeof options,
@@ -353,6 +383,8 @@ static void look(struct driver *d)
     varve_commit *head = NULL;
     varve_error error;
 
+    if (d->said->opens == 0)
+        return; /* killed before there was a store */
     if (roll(&d->chance, 4) == 0) {
         const varve_check_options check = { .size = sizeof check, .finding = note_damage, .context = d };
         uint64_t damage = 0;
@@ -526,6 +558,8 @@ static void live(struct driver *d, uint64_t left_ms)
         d->long_lives++;
     } else {
         nap_ms(50 + roll(&d->chance, 450));
+        if (roll(&d->chance, 3) == 0)
+            look_beside(d);
         if (samples.count < SAMPLES_MAX)
             samples.list[samples.count++] = take_sample(d, worker);
     }
@@ -564,9 +598,10 @@ int main(int argc, char **argv)
     for (uint64_t now = now_ns(); now < end && d.wrong < 10; now = now_ns())
         live(&d, (end - now) / 1000000);
     printf("%" PRIu64 " lives (%" PRIu64 " long), %" PRIu64 " openings, %" PRIu64 " commits, %" PRIu64
-           " deletes; %" PRIu64 " checks, %" PRIu64 " commits found, %" PRIu64 " compared whole, %u wrong\n",
+           " deletes; %" PRIu64 " checks, %" PRIu64 " looks beside the worker, %" PRIu64
+           " commits found, %" PRIu64 " compared whole, %u wrong\n",
            d.lives, d.long_lives, (uint64_t)d.said->opens, (uint64_t)d.said->commits,
-           (uint64_t)d.said->deletes, d.checks, d.walked, d.compared, d.wrong);
+           (uint64_t)d.said->deletes, d.checks, d.beside, d.walked, d.compared, d.wrong);
     judge_samples(&d);
     if (d.wrong == 0) {
         scratch_remove(d.path);

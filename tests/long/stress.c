@@ -2,10 +2,12 @@
  * processes; made to be run under the thread sanitizer (tsan.sh).
  *
  *   stress [--seconds N] [--seed N]
+ *   stress --read DIR SECONDS SEED    one of the readers in other processes
  *
  * Each writer has a branch, on which it commits step after step (steps.h), chained or not, and now and then loses a race
  * for the branch of all. The others read what was committed: every byte is read and the root computed anew, by code that
- * is not the library's. What a thread promised and others know of is kept beside the store, by id and root. At the end
+ * is not the library's. Readers in other processes do the same beside all that, each with an old commit that it holds for
+ * as long as it has the store open; one is killed now and then. What a thread promised and others know of is kept beside the store, by id and root. At the end
  * the store is checked, opened again, and asked for all of it. */
 #include <inttypes.h>
 #include <pthread.h>
@@ -13,13 +15,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "scratch.h"
 #include "steps.h"
 
-enum { WRITERS = 3, LOOKERS = 2, KNOWN = 64 };
+enum { WRITERS = 3, LOOKERS = 2, READERS = 2, KNOWN = 64, OPENING_LOOKS = 40 };
 
 struct known {
     varve_commit_id id;
@@ -31,7 +35,7 @@ struct stress {
     pthread_mutex_t mutex; /* guards `known` */
     struct known known[KNOWN];
     size_t known_count;
-    _Atomic uint64_t commits, conflicts, deletes, verified, walked;
+    _Atomic uint64_t killed, commits, conflicts, deletes, verified, walked;
     _Atomic unsigned wrong;
 };
 struct actor {
@@ -333,6 +337,119 @@ static void *look_on(void *context)
     return NULL;
 }
 
+/* ---- Readers in other processes --------------------------------------------------------------- */
+
+/* What a branch holds now, read whole; it never goes back. */
+static void read_branch(struct actor *a, const char *branch, uint64_t *number)
+{
+    varve_commit *commit = NULL;
+    const varve_status rc = varve_commit_open(a->stress->store, branch, &commit, &a->error);
+
+    if (!is(a, branch, rc == VARVE_OK || rc == VARVE_NOT_FOUND) || commit == NULL)
+        return;
+    is(a, "a branch went back", varve_commit_get(commit)->number >= *number);
+    *number = varve_commit_get(commit)->number;
+    if (is(a, "read a branch", steps_verify(a->stress->store, commit, &a->error) == VARVE_OK))
+        a->stress->verified++;
+    varve_commit_close(commit);
+}
+
+/* A commit by its number, if it is there. */
+static varve_commit *open_number(struct actor *a, uint64_t number)
+{
+    char revision[32];
+    varve_commit *commit = NULL;
+
+    (void)snprintf(revision, sizeof revision, "r%" PRIu64, number);
+    const varve_status rc = varve_commit_open(a->stress->store, revision, &commit, &a->error);
+    is(a, revision, rc == VARVE_OK || rc == VARVE_NOT_FOUND);
+    return commit;
+}
+
+/* One opening: an old commit is held, and read again after each look at what is new. */
+static void read_for_a_while(struct actor *a, const char *path)
+{
+    struct stress *s = a->stress;
+    const varve_store_options options = { .size = sizeof options, .flags = VARVE_STORE_READ_ONLY };
+    char branch[32];
+    uint64_t main_number = 0, own_number = 0;
+    varve_commit *held = NULL;
+
+    if (!is(a, "open beside the writer", varve_store_open(path, &options, &s->store, &a->error) == VARVE_OK))
+        return;
+    (void)snprintf(branch, sizeof branch, "writer/%u", roll(a, WRITERS));
+    for (unsigned looks = 1 + roll(a, OPENING_LOOKS); looks > 0 && going_on(s); looks--) {
+        read_branch(a, "main", &main_number);
+        read_branch(a, branch, &own_number);
+        if (held == NULL && own_number > 1)
+            held = open_number(a, own_number - roll(a, (unsigned)(own_number < 64 ? own_number : 64)));
+        if (held != NULL)
+            is(a, "read what is held", steps_verify(s->store, held, &a->error) == VARVE_OK);
+        walk(a);
+    }
+    varve_commit_close(held);
+    varve_store_close(s->store);
+}
+
+static int read_beside(const char *path, uint64_t seconds, uint64_t seed)
+{
+    static struct stress stress;
+    struct actor actor = { .stress = &stress, .number = 100, .chance = seed };
+
+    stress.deadline_ns = now_ns() + seconds * 1000000000u;
+    while (going_on(&stress))
+        read_for_a_while(&actor, path);
+    printf("a reader: %" PRIu64 " commits read whole, %" PRIu64 " steps of logs, %u wrong\n", stress.verified,
+           stress.walked, stress.wrong);
+    return stress.wrong != 0;
+}
+
+static pid_t start_reader(const struct stress *s, const char *path, unsigned number, uint64_t seconds)
+{
+    char time[32], seed[32];
+
+    (void)snprintf(time, sizeof time, "%" PRIu64, seconds);
+    (void)snprintf(seed, sizeof seed, "%" PRIu64, s->seed + 7919 * (number + 1));
+    (void)fflush(stdout);
+    const pid_t reader = fork();
+    if (reader == 0) {
+        (void)execl("/proc/self/exe", "stress", "--read", path, time, seed, (char *)NULL);
+        _exit(3);
+    }
+    return reader;
+}
+
+static void await(struct stress *s, pid_t reader, int killed_by)
+{
+    int status = 0;
+
+    if (waitpid(reader, &status, 0) != reader)
+        s->wrong++;
+    else if (killed_by == 0 ? status != 0 : !WIFSIGNALED(status) || WTERMSIG(status) != killed_by)
+        s->wrong++;
+}
+
+/* All readers but the first live to the end; that one is killed now and then, and another takes its place. */
+static void mind_readers(struct stress *s, const char *path, uint64_t seconds)
+{
+    pid_t readers[READERS];
+    const struct timespec pause = { .tv_nsec = 300000000 };
+
+    for (unsigned i = 0; i < READERS; i++)
+        readers[i] = start_reader(s, path, i, seconds);
+    for (unsigned n = READERS; going_on(s); n++) {
+        (void)nanosleep(&pause, NULL);
+        (void)kill(readers[0], SIGKILL);
+        await(s, readers[0], SIGKILL);
+        s->killed++;
+        readers[0] = start_reader(s, path, n, seconds);
+    }
+    (void)kill(readers[0], SIGKILL);
+    await(s, readers[0], SIGKILL);
+    for (unsigned i = 1; i < READERS; i++)
+        await(s, readers[i], 0);
+}
+
 /* ---- All of it -------------------------------------------------------------------------------- */
 
 static bool open_store(struct stress *s, const char *path)
@@ -381,6 +498,8 @@ int main(int argc, char **argv)
     char path[SCRATCH_PATH];
     const uint64_t seconds = option(argc, argv, "--seconds", 5);
 
+    if (argc == 5 && strcmp(argv[1], "--read") == 0)
+        return read_beside(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
     stress.seed = option(argc, argv, "--seed", now_ns() % 1000000);
     printf("stress --seconds %" PRIu64 " --seed %" PRIu64 "\n", seconds, stress.seed);
     if (getenv("TMPDIR") == NULL && access("/dev/shm", W_OK) == 0)
@@ -393,14 +512,16 @@ int main(int argc, char **argv)
             if (pthread_create(&threads[i], NULL, i < WRITERS ? write_on : look_on, &actors[i]) != 0)
                 abort();
         }
+        mind_readers(&stress, path, seconds);
         for (unsigned i = 0; i < WRITERS + LOOKERS; i++)
             (void)pthread_join(threads[i], NULL);
         varve_store_close(stress.store);
         look_again(&stress, path);
     }
     printf("%" PRIu64 " commits, %" PRIu64 " conflicts, %" PRIu64 " deletes, %" PRIu64
-           " commits read whole, %" PRIu64 " steps of logs, %u wrong\n",
-           stress.commits, stress.conflicts, stress.deletes, stress.verified, stress.walked, stress.wrong);
+           " commits read whole, %" PRIu64 " steps of logs, %" PRIu64 " readers killed, %u wrong\n",
+           stress.commits, stress.conflicts, stress.deletes, stress.verified, stress.walked, stress.killed,
+           stress.wrong);
     if (stress.wrong == 0)
         scratch_remove(path);
     printf("%d passed, %d failed\n", stress.wrong == 0, stress.wrong != 0);
