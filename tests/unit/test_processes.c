@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/double.h"
 #include "scratch.h"
 #include "store/journal/log.h"
 #include "store/journal/place.h"
@@ -426,6 +428,29 @@ static void what_a_reader_looks_at_stays(void **state)
     assert_right(f);
 }
 
+/* A reader learns from `head` which byte to lock; as long as that says the old one, what it leads to stays. */
+static void what_head_still_leads_to_stays(void **state)
+{
+    struct fixture *f = *state;
+    const varve_store_options options = { .size = sizeof options };
+    struct vv_double faults;
+    varve_store *writer = NULL;
+
+    make_store(f);
+    vv_double_init(&faults, &vv_vfs_system);
+    assert_int_equal(vv_store_open(&faults.table, f->path, &options, &writer), VARVE_OK);
+    struct vv_place *place = writer->place;
+    commit_one(writer, 1);
+    vv_double_arm(&faults, VV_DOUBLE_FAIL, 1, EIO);
+    retire(place);
+    assert_true(vv_double_fired(&faults));
+    assert_int_equal(vv_place_generation(place), 1);
+    assert_false(vv_place_droppable(place, 1));
+    commit_one(writer, 2); /* tells it */
+    assert_true(vv_place_droppable(place, 1));
+    varve_store_close(writer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -433,6 +458,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_is_killed_leaves_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_second_writer_is_refused_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_reader_looks_at_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_head_still_leads_to_stays, set_up, tear_down),
     };
 
     return cmocka_run_group_tests_name("processes", tests, NULL, NULL);

@@ -84,7 +84,9 @@ uint64_t vv_place_oldest_hold(struct vv_place *place)
 
 bool vv_place_droppable(struct vv_place *place, uint64_t generation)
 {
-    return vv_place_oldest_hold(place) >= generation && !vv_place_watched(place, generation);
+    /* A reader that learns an older generation from `head` locks a byte that was looked at already. */
+    return vv_place_oldest_hold(place) >= generation && place->told_generation >= generation &&
+           !vv_place_watched(place, generation);
 }
 
 /* Generations before the current one that nobody holds any more need no place. The caller holds the mutex. */

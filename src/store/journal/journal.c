@@ -269,8 +269,10 @@ void vv_place_tell(struct vv_place *place)
     next.generation = vv_place_generation(place);
     if (memcmp(&next, &place->told, sizeof next) == 0)
         return;
-    if (vv_head_write(&place->dir, &place->head_file, &next) == VARVE_OK)
+    if (vv_head_write(&place->dir, &place->head_file, &next) == VARVE_OK) {
         place->told = place->head = next;
+        place->told_generation = next.generation;
+    }
 }
 
 varve_status vv_place_scan(struct vv_place *place, uint64_t limit)
@@ -297,6 +299,7 @@ varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2]
     place->damage_count = place->damage_told = 0;
     vv_chain_start(&place->chain);
     place->head = place->told = heads[0];
+    place->told_generation = heads[0].generation;
     place->acknowledged =
         heads[0].acknowledged > heads[1].acknowledged ? heads[0].acknowledged : heads[1].acknowledged;
     for (size_t i = 0; i < 2 && !started; i++) {

@@ -48,6 +48,7 @@ struct vv_place {
     bool beside;           /* others may write: see that what is there is known before answering */
     bool quiet;            /* what looks like damage may be a race, and is not told */
     struct vv_beside seen; /* of a reader */
+    uint64_t _Atomic told_generation; /* by `head`, to readers */
     bool _Atomic poisoned; /* a sync failed: nothing is written any more (P4) */
     bool damaged;          /* acknowledged bytes are gone: nothing is written any more (P3) */
     struct vv_damage *damages;
