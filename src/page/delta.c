@@ -135,6 +135,62 @@ varve_status vv_runs_apply(const uint8_t *runs, size_t size, uint8_t page[VV_PAG
     return vv_reader_done(&reader, "runs of a page");
 }
 
+void vv_words_add(struct vv_words *words, const uint8_t *runs, size_t size)
+{
+    struct vv_reader reader = vv_reader_of(runs, size);
+    size_t at = 0;
+
+    if (size == 1)
+        return;
+    while (vv_reader_left(&reader) > 0) {
+        const size_t length = (size_t)vv_reader_varint(&reader);
+        at += (size_t)vv_reader_varint(&reader);
+        (void)vv_reader_take(&reader, length);
+        VV_ASSERT(!reader.bad && length > 0 && at + length <= VV_PAGE_SIZE);
+        for (size_t word = at / 8; word <= (at + length - 1) / 8; word++)
+            words->bits[word / 64] |= UINT64_C(1) << word % 64;
+        at += length;
+    }
+}
+
+/* The first word from `word` on that is in the set, or is not. */
+static size_t next_word(const struct vv_words *words, size_t word, bool in)
+{
+    for (; word < VV_PAGE_SIZE / 8; word = (word / 64 + 1) * 64) {
+        const uint64_t bits = (in ? words->bits[word / 64] : ~words->bits[word / 64]) & UINT64_MAX
+                                                                                            << word % 64;
+        if (bits != 0)
+            return word / 64 * 64 + (size_t)__builtin_ctzll(bits);
+    }
+    return VV_PAGE_SIZE / 8;
+}
+
+size_t vv_words_encode(const struct vv_words *words, const uint8_t *page, size_t limit, struct vv_bytes *out)
+{
+    const size_t start = out->size;
+    size_t end = 0, from = next_word(words, 0, true);
+
+    if (from == VV_PAGE_SIZE / 8 && limit >= 1)
+        vv_bytes_u8(out, 0);
+    while (from < VV_PAGE_SIZE / 8) {
+        uint8_t head[4];
+        const size_t skip = (from - end) * 8;
+        end = next_word(words, from, false);
+        const size_t size = (end - from) * 8;
+        const size_t head_size = (size_t)(put_varint(put_varint(head, size), skip) - head);
+        if (out->size - start + head_size + size > limit) {
+            out->size = start;
+            return 0;
+        }
+        vv_bytes_put(out, head, head_size);
+        vv_bytes_put(out, page + from * 8, size);
+        from = next_word(words, end, true);
+    }
+    if (out->failed)
+        out->size = start;
+    return out->size - start;
+}
+
 size_t vv_page_distance(const uint8_t *base, const uint8_t *page)
 {
     size_t distance = 0;

@@ -20,6 +20,14 @@ enum vv_page_form { VV_FORM_ZERO = 0, VV_FORM_WHOLE = 1, VV_FORM_RUNS = 2 };
 size_t vv_runs_encode(const uint8_t *base, const uint8_t *page, size_t limit, struct vv_bytes *out);
 /* Apply runs to `page`, which holds the base. VARVE_CORRUPT leaves `page` in any state but never writes outside. */
 varve_status vv_runs_apply(const uint8_t *runs, size_t size, uint8_t page[VV_PAGE_SIZE]);
+/* Some of the 512 words of 8 bytes that a page has. */
+struct vv_words {
+    uint64_t bits[VV_PAGE_SIZE / 8 / 64];
+};
+/* Add the words that runs touch, which vv_runs_encode made. */
+void vv_words_add(struct vv_words *words, const uint8_t *runs, size_t size);
+/* Append runs that turn any page into `page` that differs from it in these words at most; answers as vv_runs_encode. */
+size_t vv_words_encode(const struct vv_words *words, const uint8_t *page, size_t limit, struct vv_bytes *out);
 /* How many bytes differ. */
 size_t vv_page_distance(const uint8_t *base, const uint8_t *page);
 

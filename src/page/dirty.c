@@ -265,12 +265,6 @@ varve_status vv_dirty_peek_sparse(struct vv_tracker *tracker, uint8_t *bytes, si
     return look(tracker, bytes, size, MARKED_PRIVATE, false, list);
 }
 
-varve_status vv_dirty_private(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
-                              struct vv_page_list *list)
-{
-    return look(tracker, bytes, size, ALL_PRIVATE, false, list);
-}
-
 /* ---- The self-test -------------------------------------------------------------------------------- */
 
 enum {

@@ -68,8 +68,5 @@ varve_status vv_dirty_take_sparse(struct vv_tracker *tracker, uint8_t *bytes, si
                                   struct vv_page_list *list);
 varve_status vv_dirty_peek_sparse(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
                                   struct vv_page_list *list);
-/* All private pages, whatever their marks. */
-varve_status vv_dirty_private(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
-                              struct vv_page_list *list);
 
 #endif

@@ -10,7 +10,8 @@
  *              rungs that keep copies (all but armed): else zeros
  *   backing    the file's pages, twice: privately in `bytes`, for the guest; and shared in `view`, read-only, which
  *              is what base bytes are read from once a page was overwritten
- *   sparse     armed rung: only private pages carry marks. Any other page becomes private by its first write
+ *   sparse     armed rung: only private pages carry marks. Any other page becomes private by its first write. Never an
+ *              exposed image: arming it later would overlook what is written while it is armed
  *   levels     per level: entries {page, bytes at the level's moment (NULL: the base's)}, for pages that the
  *              level had and that changed between its moment and the last look
  *   news       a bit for each 64 pages, some of which are in `written` or `changed`: what is few is found fast
@@ -206,10 +207,11 @@ struct vv_image {
 
     struct page_info *pages;
     struct group *groups;
-    uint64_t capacity; /* pages that both have room for, a multiple of 64 */
-    uint64_t *news;    /* by the limit; bits of groups that hold none may stay until they are next cleared */
-    bool pending;      /* false: `written` is empty */
-    uint64_t based;    /* pages in BASED */
+    struct vv_lineage *lineages; /* NULL until a page has runs, and after growth of the tables */
+    uint64_t capacity;           /* pages that all have room for, a multiple of 64 */
+    uint64_t *news; /* by the limit; bits of groups that hold none may stay until they are next cleared */
+    bool pending;   /* false: `written` is empty */
+    uint64_t based; /* pages in BASED */
     uint64_t private_count; /* pages in PRIVATE: filled or written at some time */
     struct arena arena;
 
@@ -406,6 +408,8 @@ static varve_status reserve_tables(struct vv_image *image, uint64_t count)
         }
     } else {
         const uint64_t more = capacity - image->capacity;
+        vv_free(image->lineages);
+        image->lineages = NULL;
         TRY(vv_resize(&image->pages, capacity, sizeof *image->pages));
         TRY(vv_resize(&image->groups, capacity / 64, sizeof *image->groups));
         memset(image->pages + image->capacity, 0, more * sizeof *image->pages);
@@ -613,6 +617,7 @@ void vv_image_free(struct vv_image *image)
     vv_free(image->news);
     vv_free(image->pages);
     vv_free(image->groups);
+    vv_free(image->lineages);
     vv_free(image);
 }
 
@@ -767,6 +772,7 @@ varve_status vv_image_arm(struct vv_image *image, vv_base_fn read_base, void *co
         return VARVE_OK;
     if (image->copies)
         TRY(copy_filled(image));
+    image->sparse = image->sparse && !image->exposed;
     if (!image->sparse)
         TRY(vv_dirty_arm(image->tracker, image->bytes, image->size));
     else if (image->private_count > 0) /* what was filled is marked, and is no news */
@@ -802,11 +808,6 @@ uint64_t vv_image_reserve(const struct vv_image *image)
 uint64_t vv_image_base_size(const struct vv_image *image)
 {
     return image->base_size;
-}
-
-void vv_image_expose(struct vv_image *image)
-{
-    image->exposed = true;
 }
 
 bool vv_image_exposed(const struct vv_image *image)
@@ -895,24 +896,18 @@ static varve_status scan_sparse(struct vv_image *image, bool taking)
     return rc;
 }
 
-/* Mark what is not private too. Someone may write meanwhile: what became private since it was last known is taken for
- * written, for its mark came too late. On a failure it is sparse still, and nothing was lost. */
-static varve_status arm_rest(struct vv_image *image)
+/* After a take: mark what is not private too. Nobody writes meanwhile. On a failure it is sparse still, which is slow and
+ * right. */
+static void arm_rest(struct vv_image *image)
 {
-    varve_status rc = VARVE_OK;
     const uint64_t end = page_count(image);
 
     for (uint64_t from = 0, to = 0; from < end; from = to + 1) {
         to = next_in(image, from, PRIVATE);
-        TRY(vv_dirty_arm(image->tracker, page_bytes(image, from), (to - from) * VV_PAGE_SIZE));
+        if (vv_dirty_arm(image->tracker, page_bytes(image, from), (to - from) * VV_PAGE_SIZE) != VARVE_OK)
+            return;
     }
-    TRY(vv_dirty_private(image->tracker, image->bytes, image->size, &image->found));
-    for (size_t i = 0; i < image->found.count; i++)
-        if (!page_in(image, image->found.pages[i], PRIVATE))
-            add_written(image, image->found.pages[i]);
     image->sparse = false;
-out:
-    return rc;
 }
 
 /* The kernel's marks into `found`. */
@@ -940,6 +935,8 @@ static varve_status take(struct vv_image *image)
     if (rc == VARVE_OK) {
         image->busy = image->found.count > HOT_MOST;
         image->hot.count = image->wasted = 0;
+        if (image->sparse && image->overspent_ns > page_count(image) * ARMING_NS)
+            arm_rest(image);
     }
     return rc;
 }
@@ -991,8 +988,6 @@ static varve_status find_written(struct vv_image *image, enum look_mode mode)
         return VARVE_OK;
     }
     image->quiet = 0;
-    if (image->sparse && image->overspent_ns > page_count(image) * ARMING_NS)
-        (void)arm_rest(image);
     if (!image->lost && vv_tracker_rung(image->tracker) != VV_DIRTY_COMPARE) {
         const varve_status rc = ask_kernel(image, mode, cold);
         if (rc == VARVE_OK || rc == VARVE_MEMORY)
@@ -1003,6 +998,17 @@ static varve_status find_written(struct vv_image *image, enum look_mode mode)
         mark_all_anew(image);
     all_written(image);
     return VARVE_OK;
+}
+
+/* While nobody knows its address yet. */
+void vv_image_expose(struct vv_image *image)
+{
+    if (image->sparse) {
+        image->quiet = 0;
+        if (take(image) == VARVE_OK)
+            arm_rest(image);
+    }
+    image->exposed = true;
 }
 
 /* The base bytes of a page if memory has them or they are zeros by law; NULL: read_base must be asked. */
@@ -1405,12 +1411,31 @@ static void hash_changes(struct vv_image *image, size_t from)
         memcpy(image->changes[from + i].hash, hashes[i], VV_HASH_SIZE);
 }
 
+/* Now that no buffer moves any more. */
+static void point_changes(struct vv_image *image)
+{
+    size_t runs_at = 0;
+
+    if (image->lineages == NULL && image->runs.size > 0 &&
+        vv_alloc(&image->lineages, image->capacity, sizeof *image->lineages) != VARVE_OK)
+        image->lineages = NULL; /* it saves bytes of the store, and is no necessity */
+    for (size_t i = 0; i < image->change_count; i++) {
+        struct vv_image_change *change = &image->changes[i];
+        if (change->runs_size == 0)
+            continue;
+        change->runs = image->runs.data + runs_at;
+        runs_at += change->runs_size;
+        if (image->lineages != NULL)
+            change->lineage = &image->lineages[change->index];
+    }
+}
+
 varve_status vv_image_changes(struct vv_image *image, const struct vv_image_change **changes, size_t *count)
 {
     varve_status rc = VARVE_OK;
     const uint8_t *base = NULL;
     const uint64_t end = page_count(image);
-    size_t hashed = 0, runs_at = 0;
+    size_t hashed = 0;
 
     *changes = NULL;
     *count = 0;
@@ -1427,10 +1452,7 @@ varve_status vv_image_changes(struct vv_image *image, const struct vv_image_chan
         }
     }
     hash_changes(image, hashed);
-    for (size_t i = 0; i < image->change_count; i++) { /* the buffer stays where it is from now on */
-        image->changes[i].runs = image->changes[i].runs_size > 0 ? image->runs.data + runs_at : NULL;
-        runs_at += image->changes[i].runs_size;
-    }
+    point_changes(image);
     image->told = true;
     *changes = image->changes;
     *count = image->change_count;

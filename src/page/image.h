@@ -21,7 +21,7 @@
  * which are compared. One thread at a time.
  *
  * A backed image is watched sparsely at first: arming all of it would build page tables for what nobody touches. Looks
- * that walk many resident pages arm it, once they have cost more than that.
+ * that walk many resident pages arm it, once they have cost more than that. An exposed image is armed at once.
  *
  * Memory: on the armed rung one page per page changed, for undo. The other rungs cannot tell a page that was
  * filled from one that was written: they keep a second copy of every page that was filled, from arm on. */
@@ -91,6 +91,7 @@ uint8_t *vv_image_bytes(const struct vv_image *image);
 uint64_t vv_image_size(const struct vv_image *image);
 uint64_t vv_image_limit(const struct vv_image *image);
 uint64_t vv_image_reserve(const struct vv_image *image);
+/* From now on its address is known to a C program. Call it before that is so. */
 void vv_image_expose(struct vv_image *image);
 bool vv_image_exposed(const struct vv_image *image);
 /* Grow to `size` (a multiple of 4096): VARVE_LIMIT above the limit; VARVE_MEMORY when the host refuses. New bytes are
@@ -115,12 +116,21 @@ varve_status vv_image_release(struct vv_image *image, uint32_t depth);
 /* Back to the base: rollback of everything. */
 varve_status vv_image_reset(struct vv_image *image);
 
+/* What a store notes of a page's base version while the image is in memory, from commit to commit: the image only keeps it
+ * (zeros at first), and may lose it. */
+struct vv_lineage {
+    uint64_t tip;          /* which stored version this is about; 0: none */
+    uint64_t anchor;       /* an older one that it is based on, directly or not */
+    struct vv_words since; /* all that differs between the two is in these */
+};
+
 /* One page that differs from the base. `bytes` and `base` are lent until the image is next used; NULL: zeros. */
 struct vv_image_change {
     uint64_t index;
     const uint8_t *bytes, *base;
     const uint8_t *runs; /* what turns `base` into `bytes` (delta.h); NULL: too many bytes differ, or it has no base */
     size_t runs_size;
+    struct vv_lineage *lineage; /* NULL: there was no memory for it */
     bool unproven; /* `base` is what the file says, which nobody compared with its hash yet */
     uint8_t hash[VV_HASH_SIZE]; /* of `bytes`; zero: it is all zero */
 };

@@ -9,6 +9,7 @@
 #define VV_LAYOUT_H
 
 #include "base/vfs.h"
+#include "page/image.h"
 #include "store/state.h"
 
 /* One commit as a layout tells of it. Texts live as long as the struct; end with vv_commit_facts_release. */
@@ -33,6 +34,7 @@ struct vv_page_change {
     uint64_t base_locator; /* of `base` */
     const uint8_t *runs;   /* what vv_runs_encode made of base and bytes; NULL: nobody asked it yet */
     size_t runs_size;
+    struct vv_lineage *lineage; /* the layout's own, kept beside the base's bytes; with `runs` only; may be NULL */
     uint8_t hash[VV_HASH_SIZE];
 };
 struct vv_module_change {

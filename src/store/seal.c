@@ -72,6 +72,7 @@ static varve_status set_leaves(struct vv_pagetree *tree, struct vv_image *image,
             pages[i].base_locator = leaf.locator;
             pages[i].runs = changes[i].runs;
             pages[i].runs_size = changes[i].runs_size;
+            pages[i].lineage = changes[i].lineage;
         }
         leaf.locator = 0;
         memcpy(leaf.hash, pages[i].hash, VV_HASH_SIZE);

@@ -57,6 +57,40 @@ static void runs_turn_the_base_into_the_page(void **state)
     vv_bytes_release(&runs);
 }
 
+/* A page that changes again and again: the words of all its runs turn the first version, or any in between, into it. */
+static void words_of_many_runs_turn_any_version_into_the_page(void **state)
+{
+    struct vv_bytes runs = VV_BYTES_NONE;
+    uint8_t first[VV_PAGE_SIZE], before[VV_PAGE_SIZE], page[VV_PAGE_SIZE], got[VV_PAGE_SIZE];
+
+    (void)state;
+    for (int round = 0; round < 500; round++) {
+        struct vv_words words = { .bits = { 0 } };
+        scramble(first, sizeof first);
+        memcpy(page, first, sizeof page);
+        for (uint32_t i = chance(12); i-- > 0;) {
+            memcpy(before, page, sizeof before);
+            change(page);
+            vv_bytes_clear(&runs);
+            const size_t changed = vv_runs_encode(before, page, 3 * VV_PAGE_SIZE, &runs);
+            vv_words_add(&words, runs.data, changed);
+            for (int k = 0; k < 2; k++) {
+                vv_bytes_clear(&runs);
+                assert_true(vv_words_encode(&words, page, 2 * VV_PAGE_SIZE, &runs) > 0);
+                memcpy(got, k == 0 ? first : before, sizeof got);
+                assert_int_equal(vv_runs_apply(runs.data, runs.size, got), VARVE_OK);
+                assert_memory_equal(got, page, sizeof got);
+            }
+            const size_t size = runs.size;
+            vv_bytes_clear(&runs);
+            assert_int_equal(vv_words_encode(&words, page, size, &runs), size);
+            assert_int_equal(vv_words_encode(&words, page, size - 1, &runs), 0);
+            assert_int_equal(runs.size, size);
+        }
+    }
+    vv_bytes_release(&runs);
+}
+
 /* One byte at every place: the edges of words, lines and the page. */
 static void a_single_changed_byte_costs_at_most_four(void **state)
 {
@@ -347,6 +381,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_turn_the_base_into_the_page),
+        cmocka_unit_test(words_of_many_runs_turn_any_version_into_the_page),
         cmocka_unit_test(a_single_changed_byte_costs_at_most_four),
         cmocka_unit_test(equal_pages_are_one_byte),
         cmocka_unit_test(runs_keep_their_limit),

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -469,6 +470,167 @@ static void random_nests_over_files_are_as_the_model_on_every_rung(void **state)
 {
     (void)state;
     random_nests(model_new_backed, "savepoints over files", 8 * scale());
+}
+
+/* An image of `pages` pages that all are a file's, and nothing on top. */
+static struct model *model_on_file(struct vv_tracker *tracker, uint64_t pages, bool exposed)
+{
+    const struct vv_image_config config = { .reserve = 1 << 22,
+                                            .limit = MOST_PAGES * PAGE,
+                                            .exposed = exposed };
+    struct model *model = calloc(1, sizeof *model);
+    struct vv_file file = temporary_file();
+
+    assert_non_null(model);
+    model->now.size = pages * PAGE;
+    for (uint64_t page = 0; page < pages; page++)
+        memset(model->now.bytes + page * PAGE, (int)page + 1, PAGE);
+    copy_moment(&model->base, &model->now);
+    assert_int_equal(vv_file_write(&file, model->now.bytes, model->now.size, 0), VARVE_OK);
+    const struct vv_backing backing = {
+        .file = &file, .pages = pages, .release = model_released, .context = model
+    };
+    assert_int_equal(vv_image_new(tracker, &config, &model->image), VARVE_OK);
+    assert_int_equal(vv_image_set_size(model->image, model->now.size), VARVE_OK);
+    assert_int_equal(vv_image_back(model->image, &backing), VARVE_OK);
+    assert_int_equal(vv_image_arm(model->image, read_base, model), VARVE_OK);
+    model->backings = 1;
+    vv_file_close(&file);
+    return model;
+}
+
+/* Open, write three pages, fail, and commit others: base bytes come from the file, and memory has what was written. */
+static void what_a_file_holds_takes_no_memory_and_no_reading(void **state)
+{
+    const struct vv_image_change *changes = NULL;
+    struct vv_tracker *tracker = NULL;
+    const uint8_t *bytes = NULL;
+    size_t count = 0;
+
+    (void)state;
+    for (int r = 0; r < RUNG_COUNT; r++) {
+        if (!tracker_on(all_rungs[r], &tracker))
+            continue;
+        struct model *model = model_on_file(tracker, 64, false);
+        assert_int_equal(vv_image_private_bytes(model->image), 0);
+        model->depth = 1;
+        copy_moment(&model->saved[1], &model->now);
+        assert_int_equal(settle(model), VARVE_OK);
+        for (uint64_t page = 5; page < 8; page++)
+            put(model, page * PAGE + 100, "changed", 7);
+        assert_int_equal(roll_back(model, 1), VARVE_OK);
+        assert_as_model(model);
+        put(model, 9 * PAGE, "committed", 9);
+        assert_int_equal(vv_image_changes(model->image, &changes, &count), VARVE_OK);
+        assert_int_equal(count, 1);
+        assert_true(changes->unproven && changes->index == 9 && changes->runs != NULL);
+        assert_memory_equal(changes->base, model->base.bytes + 9 * PAGE, PAGE);
+        vv_image_prove(model->image, 9);
+        assert_int_equal(vv_image_changes(model->image, &changes, &count), VARVE_OK);
+        assert_false(changes->unproven);
+        copy_moment(&model->base, &model->now);
+        assert_int_equal(vv_image_rebase(model->image, read_base, model, 1 << 20), VARVE_OK);
+        assert_false(vv_image_backed_page(model->image, 9, &bytes));
+        assert_true(vv_image_backed_page(model->image, 8, &bytes));
+        assert_memory_equal(bytes, model->base.bytes + 8 * PAGE, PAGE);
+        assert_in_range(vv_image_private_bytes(model->image), 4 * PAGE, (4 + 16) * PAGE);
+        assert_int_equal(model->base_reads, 0);
+        model_free(model);
+        vv_tracker_free(tracker);
+    }
+}
+
+static void a_file_that_is_too_short_is_refused(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+    struct vv_image *image = NULL;
+    struct vv_file file = temporary_file();
+    const struct vv_backing backing = { .file = &file, .offset = PAGE, .pages = 4 };
+
+    (void)state;
+    assert_true(tracker_on(VV_DIRTY_BEST, &tracker));
+    assert_int_equal(vv_file_truncate(&file, 5 * PAGE - 1), VARVE_OK);
+    assert_int_equal(vv_image_new(tracker, NULL, &image), VARVE_OK);
+    assert_int_equal(vv_image_set_size(image, 4 * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_back(image, &backing), VARVE_CORRUPT);
+    assert_int_equal(vv_image_backed_pages(image), 0);
+    vv_image_free(image);
+    vv_file_close(&file);
+    vv_tracker_free(tracker);
+}
+
+struct scribble {
+    uint8_t *bytes;
+    atomic_bool go;
+};
+
+static void *write_each_page_once(void *context)
+{
+    struct scribble *scribble = context;
+
+    while (!scribble->go)
+        ;
+    for (uint64_t i = 0; i < MOST_PAGES; i++)
+        ((volatile uint8_t *)scribble->bytes)[i * 37 % MOST_PAGES * PAGE]++;
+    return NULL;
+}
+
+/* A program writes each page of a file once while looks go on: none is missed. */
+static void looks_at_a_file_that_is_written_to_miss_nothing(void **state)
+{
+    const struct vv_image_change *changes = NULL;
+    struct vv_tracker *tracker = NULL;
+    const unsigned rounds = 300 * scale();
+    size_t count = 0;
+
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    for (unsigned round = 0; round < rounds; round++) {
+        struct model *model = model_on_file(tracker, MOST_PAGES, true);
+        struct scribble scribble = { .bytes = vv_image_bytes(model->image) };
+        pthread_t writer;
+        assert_int_equal(pthread_create(&writer, NULL, write_each_page_once, &scribble), 0);
+        scribble.go = true;
+        for (unsigned look = 0; look < 4 + round % 5; look++)
+            assert_int_equal(vv_image_changes(model->image, &changes, &count), VARVE_OK);
+        assert_int_equal(pthread_join(writer, NULL), 0);
+        assert_int_equal(vv_image_changes(model->image, &changes, &count), VARVE_OK);
+        assert_int_equal(count, MOST_PAGES);
+        model_free(model);
+    }
+    vv_tracker_free(tracker);
+}
+
+/* Each allocation of a move fails in turn: the image is as it was, and keeps the file that it has. */
+static void moving_survives_running_out_of_memory(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+    bool failed = true;
+
+    (void)state;
+    for (int r = 0; r < RUNG_COUNT; r++) {
+        if (!tracker_on(all_rungs[r], &tracker))
+            continue;
+        for (unsigned nth = 1; failed || nth == 1; nth++) {
+            struct model *model = model_on_file(tracker, 64, false);
+            put(model, 9 * PAGE, "committed", 9);
+            put(model, 63 * PAGE, "committed", 9);
+            assert_int_equal(commit(model), VARVE_OK);
+            vv_alloc_fail_at(nth);
+            const varve_status rc = move(model);
+            failed = vv_alloc_disarm();
+            assert_int_equal(rc, failed ? VARVE_MEMORY : VARVE_OK);
+            assert_int_equal(model->releases, failed ? 0 : 1);
+            assert_as_model(model);
+            put(model, 10 * PAGE, "later", 5);
+            assert_changes(model);
+            assert_int_equal(vv_image_audit(model->image), VARVE_OK);
+            model_free(model);
+        }
+        vv_tracker_free(tracker);
+        failed = true;
+    }
 }
 
 /* ---- A million writes ------------------------------------------------------------------------------- */
@@ -1338,6 +1500,10 @@ static void locked_memory_dirties_nothing(void **state)
             _exit(strstr(vv_words(), "mlockall") != NULL ? 0 : 1);
         right = right && image != NULL;
         right = right && vv_image_set_size(image, 4096 * PAGE) == VARVE_OK;
+        struct vv_file file = temporary_file();
+        const struct vv_backing backing = { .file = &file, .pages = 1024 };
+        right = right && vv_file_truncate(&file, 1024 * PAGE) == VARVE_OK;
+        right = right && vv_image_back(image, &backing) == VARVE_OK;
         right = right && vv_image_arm(image, read_base, &zeros) == VARVE_OK;
         right = right && vv_image_settle(image, 1) == VARVE_OK;
         right = right && vv_image_grow(image, 8192 * PAGE) == VARVE_OK;
@@ -1375,6 +1541,10 @@ int main(void)
         cmocka_unit_test(a_base_that_cannot_be_read_breaks_nothing),
         cmocka_unit_test(an_image_that_lost_its_marks_compares),
         cmocka_unit_test(locked_memory_dirties_nothing),
+        cmocka_unit_test(what_a_file_holds_takes_no_memory_and_no_reading),
+        cmocka_unit_test(a_file_that_is_too_short_is_refused),
+        cmocka_unit_test(looks_at_a_file_that_is_written_to_miss_nothing),
+        cmocka_unit_test(moving_survives_running_out_of_memory),
         cmocka_unit_test(random_nests_are_as_the_model_on_every_rung),
         cmocka_unit_test(random_nests_over_files_are_as_the_model_on_every_rung),
         cmocka_unit_test(a_million_writes_are_all_seen_on_every_rung),

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,6 +84,46 @@ static void memory_comes_back_as_it_was_committed(void **state)
     assert_int_equal(varve_image_read(image, 0, text, sizeof text, NULL), VARVE_OK);
     assert_string_equal(text, "hello");
     varve_session_abort(session);
+}
+
+/* One word of a page, another one in each commit: the page is stored whole once in some 60 commits, not in every eighth,
+ * and every version comes back. */
+static void a_page_that_changes_in_every_commit_is_stored_whole_seldom(void **state)
+{
+    enum { COMMITS = 60, WORDS = 512 };
+    struct fixture *f = *state;
+    varve_session *session = begin(f);
+    uint64_t *words = varve_image_bytes(image_of(session, "page", 4096));
+    uint64_t versions[COMMITS + 1][WORDS], bytes = 0;
+    varve_commit *commit = NULL;
+
+    for (uint64_t i = 0; i < WORDS; i++)
+        words[i] = (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    for (int i = 0; i <= COMMITS; i++) {
+        const varve_commit_options options = { .size = sizeof options,
+                                               .flags = VARVE_COMMIT_CHAIN,
+                                               .durability = VARVE_BUFFERED };
+        words[i * 37 % WORDS] = ~words[i * 37 % WORDS];
+        memcpy(versions[i], words, sizeof versions[i]);
+        assert_int_equal(varve_session_commit(session, &options, &commit, NULL), VARVE_OK);
+        bytes += i == 0 ? 0 : varve_commit_get(commit)->bytes_written;
+        varve_commit_close(commit);
+    }
+    assert_true(bytes < COMMITS * 1000);
+    varve_session_abort(session);
+    varve_store_close(f->store);
+    assert_int_equal(varve_store_open(f->path, NULL, &f->store, NULL), VARVE_OK);
+    for (int i = 0; i <= COMMITS; i++) {
+        varve_session_options options = { .size = sizeof options, .branch = "" };
+        char number[16];
+        snprintf(number, sizeof number, "r%d", i + 1);
+        assert_int_equal(varve_commit_open(f->store, number, &commit, NULL), VARVE_OK);
+        options.base = commit;
+        assert_int_equal(varve_session_begin(f->store, &options, &session, NULL), VARVE_OK);
+        assert_memory_equal(varve_image_bytes(image_of(session, "page", 0)), versions[i], sizeof versions[i]);
+        varve_session_abort(session);
+        varve_commit_close(commit);
+    }
 }
 
 /* Every row breaks a rule once; the error says MISUSE (or what the rule's own status is) and has words. */
@@ -512,6 +553,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_STORE(memory_comes_back_as_it_was_committed),
+        ON_STORE(a_page_that_changes_in_every_commit_is_stored_whole_seldom),
         ON_STORE(what_breaks_a_rule_is_misuse_with_words),
         ON_STORE(other_failures_have_their_own_status),
         ON_STORE(structs_of_other_versions_are_met),

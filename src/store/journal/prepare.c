@@ -47,19 +47,41 @@ static varve_status add_fresh(struct vv_pending *pending, const struct vv_new_pa
     return VARVE_OK;
 }
 
-/* Runs against the base pay when they are short, and its own bases are few enough. */
+static bool may_be_base(uint64_t locator)
+{
+    return locator != 0 && vv_locator_depth(locator) < VV_LOCATOR_DEPTH_MAX;
+}
+
+/* Bring a page's lineage up to what is about to be stored; it has no tip until that has its place. */
+static void follow(struct vv_lineage *lineage, const struct vv_page_change *page)
+{
+    if (lineage->tip != page->base_locator || vv_locator_depth(page->base_locator) == 0)
+        *lineage = (struct vv_lineage){ .anchor = page->base_locator };
+    lineage->tip = 0;
+    vv_words_add(&lineage->since, page->runs, page->runs_size);
+}
+
+/* Runs against the base pay when they are short. When its own bases are too many, those against an older version that
+ * it is based on may still: all that changed since then. */
 static struct vv_new_page choose_form(struct listing *listing, const struct vv_page_change *page)
 {
     struct vv_bytes *runs = &listing->pending->runs;
     struct vv_new_page fresh = { .module = listing->module, .change = page, .runs_at = runs->size };
 
-    if (page->base != NULL && page->base_locator != 0 &&
-        vv_locator_depth(page->base_locator) < VV_LOCATOR_DEPTH_MAX)
+    if (page->lineage != NULL)
+        follow(page->lineage, page);
+    if (page->base != NULL && may_be_base(page->base_locator)) {
+        fresh.base = page->base_locator;
+        fresh.given = page->runs;
         fresh.runs_size = page->runs != NULL
                               ? page->runs_size
                               : vv_runs_encode(page->base, page->bytes, VV_DELTA_WHOLE_ABOVE, runs);
+    } else if (page->lineage != NULL && may_be_base(page->lineage->anchor)) {
+        fresh.base = page->lineage->anchor;
+        fresh.runs_size = vv_words_encode(&page->lineage->since, page->bytes, VV_DELTA_WHOLE_ABOVE, runs);
+    }
     if (fresh.runs_size > 0)
-        fresh.depth = vv_locator_depth(page->base_locator) + 1;
+        fresh.depth = vv_locator_depth(fresh.base) + 1;
     listing->bytes += fresh.depth > 0 ? fresh.runs_size : VV_PAGE_SIZE;
     return fresh;
 }
@@ -149,15 +171,13 @@ static varve_status put_frames(struct vv_pending *pending)
         const size_t count = left < VV_FRAME_PAGES ? left : VV_FRAME_PAGES;
         for (size_t i = 0; i < count; i++) {
             const struct vv_new_page *page = &pending->fresh[first + i];
-            const bool runs = page->depth > 0;
-            const uint8_t *own = page->change->runs;
-            pages[i] = (struct vv_frame_page){ .bytes = page->change->bytes,
-                                               .base = runs ? page->change->base : NULL,
-                                               .base_locator = runs ? page->change->base_locator : 0,
-                                               .runs = !runs         ? NULL
-                                                       : own != NULL ? own
-                                                                     : pending->runs.data + page->runs_at,
-                                               .runs_size = page->runs_size };
+            pages[i] = (struct vv_frame_page){ .bytes = page->change->bytes };
+            if (page->depth == 0)
+                continue;
+            pages[i].base = page->change->base;
+            pages[i].base_locator = page->base;
+            pages[i].runs = page->given != NULL ? page->given : pending->runs.data + page->runs_at;
+            pages[i].runs_size = page->runs_size;
         }
         pending->frames[frame] = pending->pages.size;
         TRY(vv_frame_encode_with(&codec, pages, count, &pending->pages));
@@ -263,6 +283,8 @@ bool vv_pending_locate(const struct vv_change *change, const struct vv_pending *
         const struct vv_new_page *page = &pending->fresh[i];
         const uint64_t frame = vv_record_pages_at(record) + pending->frames[i / VV_FRAME_PAGES];
         const uint64_t locator = vv_locator_make(frame, page->depth, (unsigned)(i % VV_FRAME_PAGES));
+        if (page->change->lineage != NULL)
+            page->change->lineage->tip = locator;
         if (vv_pagetree_locate(&change->modules[page->module].after->memory, page->change->index, locator) !=
             VARVE_OK)
             return false;

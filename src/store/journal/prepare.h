@@ -8,8 +8,10 @@
 struct vv_new_page {
     size_t module; /* in the change */
     const struct vv_page_change *change;
-    unsigned depth;            /* 0: whole */
-    size_t runs_at, runs_size; /* in `runs`, unless whole or the change has them */
+    unsigned depth;       /* 0: whole */
+    uint64_t base;        /* locator of what the runs are put on; 0: whole */
+    const uint8_t *given; /* the runs, when the change has them; NULL: they are in `runs` */
+    size_t runs_at, runs_size;
 };
 struct vv_pending {
     struct vv_record record;
