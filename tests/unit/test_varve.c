@@ -109,7 +109,7 @@ static void a_page_that_changes_in_every_commit_is_stored_whole_seldom(void **st
         bytes += i == 0 ? 0 : varve_commit_get(commit)->bytes_written;
         varve_commit_close(commit);
     }
-    assert_true(bytes < COMMITS * 1000);
+    assert_true(bytes < COMMITS * 750);
     varve_session_abort(session);
     varve_store_close(f->store);
     assert_int_equal(varve_store_open(f->path, NULL, &f->store, NULL), VARVE_OK);
