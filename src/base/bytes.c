@@ -15,6 +15,13 @@ void vv_bytes_clear(struct vv_bytes *bytes)
     bytes->failed = false;
 }
 
+void vv_bytes_cut(struct vv_bytes *bytes, size_t size)
+{
+    VV_ASSERT(size <= bytes->size);
+    bytes->size = size;
+    bytes->failed = false;
+}
+
 uint8_t *vv_bytes_extend(struct vv_bytes *bytes, size_t size)
 {
     size_t need = 0;

@@ -63,6 +63,7 @@ struct vv_bytes {
 
 void vv_bytes_release(struct vv_bytes *bytes);
 void vv_bytes_clear(struct vv_bytes *bytes); /* keeps the capacity */
+void vv_bytes_cut(struct vv_bytes *bytes, size_t size); /* as it was with so many, whatever failed since */
 
 void vv_bytes_put(struct vv_bytes *bytes, const void *data, size_t size);
 void vv_bytes_zero(struct vv_bytes *bytes, size_t size);

@@ -102,6 +102,11 @@ void vv_record_encode(struct vv_record *record, uint8_t out[VV_RECORD_HEADER])
     memcpy(out + AT_SUM, record->sum, VV_SUM);
 }
 
+uint64_t vv_record_size(const uint8_t *header)
+{
+    return vv_get_u64(header + AT_SIZE);
+}
+
 bool vv_record_magic(const uint8_t *bytes)
 {
     return memcmp(bytes, magic, sizeof magic) == 0;

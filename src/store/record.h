@@ -68,6 +68,7 @@ static inline uint64_t vv_record_pages_at(const struct vv_record *record)
 void vv_record_encode(struct vv_record *record, uint8_t out[VV_RECORD_HEADER]);
 /* Might these bytes begin a record? Cheap, and silent. */
 bool vv_record_magic(const uint8_t *bytes);
+uint64_t vv_record_size(const uint8_t *header); /* of one that was encoded here */
 /* VARVE_CORRUPT unless it is whole and lies at `address`; VARVE_NEWER names a format that came later. */
 varve_status vv_record_decode(const uint8_t bytes[VV_RECORD_HEADER], uint64_t address,
                               struct vv_record *record);

@@ -62,8 +62,13 @@ out:
 
 void vv_index_reveal(struct vv_index *index, const struct vv_record *record)
 {
-    VV_ASSERT(index->tail_count > 0 && index->tail[index->tail_count - 1].number == record->number);
-    index->tail[index->tail_count - 1].address = record->address;
+    size_t place = index->tail_count;
+
+    while (place > 0 &&
+           index->tail[place - 1].number > record->number) /* others may be announced behind it */
+        place--;
+    VV_ASSERT(place > 0 && index->tail[place - 1].number == record->number);
+    index->tail[place - 1].address = record->address;
     index->last_number = record->number;
     index->commits++;
 }

@@ -54,7 +54,7 @@ void vv_index_release(struct vv_index *index);
 
 /* A commit that is about to be written, with up to `moves` moves of refs: everything that can fail is done now.
  * It is found by nobody until it is revealed, with its address; or it is retracted. Its number must be above all
- * others'. */
+ * others'. Several may be announced: they are revealed in order, or retracted from the last. */
 varve_status vv_index_announce(struct vv_index *index, const struct vv_record *record);
 void vv_index_reveal(struct vv_index *index, const struct vv_record *record);
 void vv_index_retract(struct vv_index *index);

@@ -345,6 +345,7 @@ void vv_journal_close(struct vv_place *place)
     vv_free(place->damages);
     pthread_mutex_destroy(&place->mutex);
     pthread_mutex_destroy(&place->writer);
+    pthread_cond_destroy(&place->turn);
     vv_free(place);
 }
 
@@ -388,6 +389,7 @@ static varve_status new_place(const struct vv_dir *dir, const struct vv_layout_o
     made->head_file = VV_FILE_NONE;
     pthread_mutex_init(&made->mutex, NULL);
     pthread_mutex_init(&made->writer, NULL);
+    pthread_cond_init(&made->turn, NULL);
     *place = made;
     return VARVE_OK;
 }

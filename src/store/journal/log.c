@@ -369,17 +369,20 @@ uint64_t vv_log_fresh(struct vv_log *log, uint64_t least)
     return start;
 }
 
-/* A write that failed may have put any part of the record down, or all of it. See that it can never be read as
- * one: nobody was told of it. */
-static varve_status unwrite(struct vv_segment *segment, uint64_t offset)
+/* A write that failed may have put any part of the records down, or all of it. See that none can ever be read as one:
+ * nobody was told of them. Of each the header goes: the first record that is tried again may be the same to the byte,
+ * and then the second would continue it. */
+static varve_status unwrite(struct vv_segment *segment, uint64_t offset, const uint8_t *data,
+                            size_t data_size)
 {
     static const uint8_t zeros[VV_RECORD_ALIGN];
     varve_status rc = VARVE_OK;
     uint64_t size = 0;
 
     TRY(vv_file_size(&segment->file, &size));
-    if (offset < size && !VV_PLANT("failure-kept"))
-        TRY(vv_file_write(&segment->file, zeros, sizeof zeros, offset));
+    for (size_t at = 0; at < data_size && offset + at < size && !VV_PLANT("failure-kept");
+         at += vv_record_size(data + at))
+        TRY(vv_file_write(&segment->file, zeros, sizeof zeros, offset + at));
     if (size > segment->written && offset < size) {
         const uint64_t keep = offset < segment->written ? segment->written : offset;
         TRY(vv_file_truncate(&segment->file, keep));
@@ -426,7 +429,7 @@ varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data
     length = length < sizeof words ? length : sizeof words - 1;
     memcpy(words, vv_words(), length);
     words[length] = '\0';
-    if (unwrite(segment, offset) != VARVE_OK)
+    if (unwrite(segment, offset, data, size) != VARVE_OK)
         rc = vv_fail(VARVE_UNCERTAIN, "%s; and it could not be taken back", words);
     else
         rc = vv_fail(why.status, "%s", words);

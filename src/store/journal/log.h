@@ -66,7 +66,8 @@ varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint6
 /* Where the log can go on without touching any file that holds something below `least`: the start of a segment that is
  * yet to be made, or of one that a crash left behind there. */
 uint64_t vv_log_fresh(struct vv_log *log, uint64_t least);
-/* Write it. On failure nothing of it can ever be taken for a record (a failing disk: VARVE_UNCERTAIN). */
+/* Write it, or several records one behind the other. On failure nothing of them can ever be taken for a record (a
+ * failing disk: VARVE_UNCERTAIN). */
 varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data, size_t size);
 /* Make all that was written from one address to another durable. VARVE_UNCERTAIN on failure. */
 varve_status vv_log_sync(struct vv_log *log, uint64_t from, uint64_t to);

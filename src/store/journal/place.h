@@ -45,18 +45,23 @@ struct vv_place {
     pthread_mutex_t mutex; /* guards the index and what stat tells; never held across a sync */
     struct vv_index index;
     struct vv_generations generations;
-    bool beside;           /* others may write: see that what is there is known before answering */
-    bool quiet;            /* what looks like damage may be a race, and is not told */
-    struct vv_beside seen; /* of a reader */
+    bool beside;                      /* others may write: see that what is there is known before answering */
+    bool quiet;                       /* what looks like damage may be a race, and is not told */
+    struct vv_beside seen;            /* of a reader */
     uint64_t _Atomic told_generation; /* by `head`, to readers */
-    bool _Atomic poisoned; /* a sync failed: nothing is written any more (P4) */
-    bool damaged;          /* acknowledged bytes are gone: nothing is written any more (P3) */
+    bool _Atomic poisoned;            /* a sync failed: nothing is written any more (P4) */
+    bool damaged;                     /* acknowledged bytes are gone: nothing is written any more (P3) */
     struct vv_damage *damages;
     size_t damage_count, damage_told;
-    uint64_t stored;       /* bytes of the log that records take up */
+    uint64_t stored; /* bytes of the log that records take up */
     uint64_t commit_count, commit_ns, sync_count, sync_ns;
 
-    pthread_mutex_t writer; /* one append at a time; guards all below; taken before `mutex` */
+    pthread_mutex_t writer; /* guards all below; taken before `mutex`; who appends takes a turn (group.c) */
+    pthread_cond_t turn;
+    struct vv_member *queue; /* commits that wait to be taken into a group, in the order in which they came */
+    size_t queued;
+    size_t gather; /* the next group waits a moment until so many have come: for tests */
+    bool leading; /* a group is being written, without the lock: what follows is its leader's until it ends */
     struct vv_chain chain;
     bool announced;        /* this opening's OPEN record is in the log (J2) */
     uint64_t acknowledged; /* by `head`, when it was read */
@@ -71,7 +76,7 @@ struct vv_place {
 varve_status vv_place_writable(struct vv_place *place);
 /* Read `head`; what cannot be read says nothing. */
 varve_status vv_place_read_head(struct vv_place *place, struct vv_head heads[2]);
-/* Tell how far the log is, for readers and the next opening. `writer` is held. A hint: it may fail (J7). */
+/* Tell how far the log is, for readers and the next opening. In a turn. A hint: it may fail (J7). */
 void vv_place_tell(struct vv_place *place);
 /* Index, refs and end of the log, from nothing but what `heads` name; follow the log from where it is known to end.
  * `limit`: no further than there; 0: to its end. */
@@ -94,8 +99,8 @@ uint64_t vv_place_generation(struct vv_place *place);
 uint64_t vv_place_oldest_hold(struct vv_place *place);
 /* May go now what was retired by going to `generation`? */
 bool vv_place_droppable(struct vv_place *place, uint64_t generation);
-/* Retiring, in two steps, of which the second cannot fail. `writer` is held from one to the other; between them a
- * checkpoint that says the next generation becomes durable. `start`: where the log begins from now on. */
+/* Retiring, in two steps, of which the second cannot fail. Both in one turn; between them a checkpoint
+ * that says the next generation becomes durable. `start`: where the log begins from now on. */
 varve_status vv_place_may_retire(struct vv_place *place);
 void vv_place_retire(struct vv_place *place, uint64_t start);
 /* Of the two steps, the parts that a reader needs; `mutex` is held. */
@@ -122,20 +127,37 @@ void vv_place_leave(struct vv_place *place, uint64_t generation); /* nobody here
 varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending);
 void vv_place_discard(struct vv_place *place, struct vv_pending *pending);
 
-/* publish.c */
-varve_status vv_place_announce(struct vv_place *place); /* `writer` is held */
+/* publish.c. To append anything one takes a turn: `writer` is held, and no group is on its way. */
+varve_status vv_place_announce(struct vv_place *place);
+varve_status vv_place_poison_if(struct vv_place *place,
+                                varve_status rc);     /* when it is UNCERTAIN; returns it */
+varve_status vv_place_sync(struct vv_place *place);   /* what was appended is durable */
+varve_status vv_place_settle(struct vv_place *place); /* and what was found, too */
+/* Put header, sections and padding at the end of `out`, continuing the chain. */
+varve_status vv_place_compose(const struct vv_chain *chain, struct vv_record *record, struct vv_piece facts,
+                              struct vv_piece directory, struct vv_piece pages, struct vv_bytes *out);
+/* What the move does to the ref as it stands, or CONFLICT. `mutex` is held; the name is lent from `move`. */
+varve_status vv_place_resolve_move(struct vv_place *place, const struct vv_ref_move *move,
+                                   const uint8_t to[32], struct vv_record_move *resolved);
+/* A commit that makes a checkpoint due makes it too; it is made already, so what fails then is put off. In a turn. */
+bool vv_place_checkpoint_due(const struct vv_place *place, const struct vv_record *commit);
+varve_status vv_place_checkpoint(struct vv_place *place, const struct vv_record *commit);
 varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
                                 int64_t time_ns);
-/* Append a durable record of moves and removals that were checked, and take them up. `writer` is held. */
+/* Append a durable record of moves and removals that were checked, and take them up. In a turn. */
 varve_status vv_place_append_refs(struct vv_place *place, const struct vv_record_facts *facts,
                                   int64_t time_ns);
-varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
-                              const struct vv_ref_move *move, varve_durability durability);
-varve_status vv_place_persist(struct vv_place *place);
 /* Append, at `address` (see vv_log_fresh), the record of a repair: the place's index and refs, the state of `commit`
  * (NULL: there is none left), and what the repair declares. `number` is the last one that was given. */
 varve_status vv_place_put_repair(struct vv_place *place, const struct vv_record *commit,
                                  const struct vv_repair *repair, uint64_t number, uint64_t address);
+varve_status vv_place_persist(struct vv_place *place);
+
+/* group.c */
+void vv_place_take_turn(struct vv_place *place);
+void vv_place_end_turn(struct vv_place *place);
+varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
+                              const struct vv_ref_move *move, varve_durability durability);
 
 /* remove.c */
 varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,

@@ -1,8 +1,8 @@
 /* publish.c - changing a journal: what prepare.c put together outside any lock is appended under one.
  *
- *   publish     check the ref, place, chain, write, sync; then reveal                        [vv_place_publish]
+ *   append      place, chain, write, sync: for all records but those of commits (group.c)    [append]
  *   announce    once per opening, before its first record: OPEN with a fresh epoch           [vv_place_announce]
- *   checkpoint  by the commit that makes it due, after it is durable                         [checkpoint]
+ *   checkpoint  by the commit that makes it due, after it is durable                         [vv_place_checkpoint]
  * (J1) A commit is revealed, and told, after its record was synced. (J2) `synced` in a record is what was synced
  * before it was written. (J3) A record begins at a multiple of VV_RECORD_ALIGN and its padding is its own. */
 #include <string.h>
@@ -18,7 +18,7 @@
 static const struct vv_piece no_piece = { .data = (const uint8_t *)"", .size = 0 };
 
 /* After UNCERTAIN nothing is written any more, for nobody knows what the disk holds (P4). */
-static varve_status poison_if(struct vv_place *place, varve_status rc)
+varve_status vv_place_poison_if(struct vv_place *place, varve_status rc)
 {
     if (rc == VARVE_UNCERTAIN)
         place->poisoned = !VV_PLANT("poison-forgotten");
@@ -26,13 +26,13 @@ static varve_status poison_if(struct vv_place *place, varve_status rc)
 }
 
 /* Everything that was appended is durable when this returns OK. */
-static varve_status sync_log(struct vv_place *place)
+varve_status vv_place_sync(struct vv_place *place)
 {
     const uint64_t begin = vv_clock_monotonic_ns();
     const varve_status rc =
         VV_PLANT("sync-log")
             ? VARVE_OK
-            : poison_if(place, vv_log_sync(&place->log, place->chain.synced, place->chain.end));
+            : vv_place_poison_if(place, vv_log_sync(&place->log, place->chain.synced, place->chain.end));
 
     if (rc == VARVE_OK)
         place->chain.synced = place->chain.end;
@@ -43,27 +43,24 @@ static varve_status sync_log(struct vv_place *place)
     return rc;
 }
 
-/* Bring header, sections and padding together in the group. */
-static varve_status compose(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
-                            struct vv_piece directory, struct vv_piece pages)
+varve_status vv_place_compose(const struct vv_chain *chain, struct vv_record *record, struct vv_piece facts,
+                              struct vv_piece directory, struct vv_piece pages, struct vv_bytes *out)
 {
-    struct vv_bytes *group = &place->group;
     uint8_t header[VV_RECORD_HEADER];
 
-    record->synced = place->chain.synced;
-    record->sequence = place->chain.sequence + 1;
-    memcpy(record->previous, place->chain.sum, VV_SUM);
+    record->synced = chain->synced;
+    record->sequence = chain->sequence + 1;
+    memcpy(record->previous, chain->sum, VV_SUM);
     if (record->kind != VV_RECORD_OPEN && !record->repairs)
-        memcpy(record->epoch, place->chain.epoch, sizeof record->epoch);
+        memcpy(record->epoch, chain->epoch, sizeof record->epoch);
     vv_record_sum(facts.data, facts.size, record->facts_sum);
     vv_record_encode(record, header);
-    vv_bytes_clear(group);
-    vv_bytes_put(group, header, sizeof header);
-    vv_bytes_put(group, facts.data, facts.size);
-    vv_bytes_put(group, directory.data, directory.size);
-    vv_bytes_put(group, pages.data, pages.size);
-    vv_bytes_zero(group, record->size - vv_record_used(record));
-    return vv_bytes_done(group);
+    vv_bytes_put(out, header, sizeof header);
+    vv_bytes_put(out, facts.data, facts.size);
+    vv_bytes_put(out, directory.data, directory.size);
+    vv_bytes_put(out, pages.data, pages.size);
+    vv_bytes_zero(out, record->size - vv_record_used(record));
+    return vv_bytes_done(out);
 }
 
 /* Append a record whose kind, contents and sums of directory and pages are set. On VARVE_OK it is written, and
@@ -77,15 +74,18 @@ static varve_status append(struct vv_place *place, struct vv_record *record, str
     record->directory_size = directory.size;
     record->pages_size = pages.size;
     record->size = vv_record_padded(record);
-    TRY(poison_if(place, vv_log_place(&place->log, place->chain.end, record->size, &record->address)));
-    TRY(compose(place, record, facts, directory, pages));
-    TRY(poison_if(place, vv_log_write(&place->log, record->address, place->group.data, place->group.size)));
+    TRY(vv_place_poison_if(place,
+                           vv_log_place(&place->log, place->chain.end, record->size, &record->address)));
+    vv_bytes_clear(&place->group);
+    TRY(vv_place_compose(&place->chain, record, facts, directory, pages, &place->group));
+    TRY(vv_place_poison_if(place,
+                           vv_log_write(&place->log, record->address, place->group.data, place->group.size)));
     vv_chain_advance(&place->chain, record);
     pthread_mutex_lock(&place->mutex);
     place->stored += record->size;
     pthread_mutex_unlock(&place->mutex);
     if (durable && !VV_PLANT("ack-before-sync"))
-        TRY(sync_log(place));
+        TRY(vv_place_sync(place));
     vv_place_tell(place);
 out:
     return rc;
@@ -127,7 +127,7 @@ static varve_status settle_tail(struct vv_place *place)
     struct vv_record record;
     struct vv_chain chain;
 
-    TRY(sync_log(place));
+    TRY(vv_place_sync(place));
     TRY(vv_log_forget(&place->log, from, place->chain.end));
     vv_chain_start(&chain);
     if (place->head.checkpoint != 0) {
@@ -136,22 +136,22 @@ static varve_status settle_tail(struct vv_place *place)
     }
     TRY(vv_log_scan(&place->log, &chain, &scan));
     if (chain.end != place->chain.end || memcmp(chain.sum, place->chain.sum, VV_SUM) != 0)
-        rc = poison_if(place,
-                       vv_fail(VARVE_UNCERTAIN, "the last commits that were seen are not on the disk: an "
-                                                "earlier sync failed; close the store and open it again"));
+        rc = vv_place_poison_if(place, vv_fail(VARVE_UNCERTAIN,
+                                               "the last commits that were seen are not on the disk: an "
+                                               "earlier sync failed; close the store and open it again"));
 out:
     return rc;
 }
 
 /* Everything in the log is durable when this returns OK: what this opening appended, or what it found. `writer` is
  * held. */
-static varve_status settle(struct vv_place *place)
+varve_status vv_place_settle(struct vv_place *place)
 {
     if (place->acknowledged >= place->chain.end)
         place->chain.synced = place->chain.end;
     if (place->chain.synced >= place->chain.end || VV_PLANT("settle-skipped"))
         return VARVE_OK;
-    return place->announced ? sync_log(place) : settle_tail(place);
+    return place->announced ? vv_place_sync(place) : settle_tail(place);
 }
 
 varve_status vv_place_announce(struct vv_place *place)
@@ -161,7 +161,7 @@ varve_status vv_place_announce(struct vv_place *place)
 
     if (place->announced)
         return VARVE_OK;
-    TRY(settle(place)); /* before anything says that it is synced */
+    TRY(vv_place_settle(place)); /* before anything says that it is synced */
     if (VV_PLANT("epoch-kept")) {
         place->announced = true;
         goto out;
@@ -194,8 +194,8 @@ static varve_status conflict(const struct vv_ref_move *move, const uint8_t stand
 }
 
 /* What the move does to the ref as it stands, or CONFLICT. `mutex` is held; the name is lent from `move`. */
-static varve_status resolve_move(struct vv_place *place, const struct vv_ref_move *move, const uint8_t to[32],
-                                 struct vv_record_move *resolved)
+varve_status vv_place_resolve_move(struct vv_place *place, const struct vv_ref_move *move,
+                                   const uint8_t to[32], struct vv_record_move *resolved)
 {
     const struct vv_index_ref *ref = vv_index_ref(&place->index, move->name);
     const uint8_t *stands = ref == NULL ? vv_hash_zero : ref->commit;
@@ -276,7 +276,7 @@ static varve_status resolve_moves(struct vv_place *place, const struct vv_ref_mo
             if (address == 0)
                 TRY(vv_fail(VARVE_NOT_FOUND, "the store has no commit %s", hex));
         }
-        TRY(resolve_move(place, &moves[i], to, &resolved[*resolved_count]));
+        TRY(vv_place_resolve_move(place, &moves[i], to, &resolved[*resolved_count]));
         if (!vv_hash_equal(resolved[*resolved_count].from, to))
             (*resolved_count)++;
     }
@@ -291,7 +291,7 @@ varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move
     struct vv_record_move *resolved = NULL;
     size_t resolved_count = 0;
 
-    pthread_mutex_lock(&place->writer);
+    vv_place_take_turn(place);
     TRY(vv_place_writable(place));
     if (names_twice(moves, count))
         TRY(vv_fail(VARVE_MISUSE, "one ref cannot move twice at once"));
@@ -303,9 +303,9 @@ varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move
     if (resolved_count > 0)
         TRY(append_moves(place, resolved, resolved_count, time_ns));
     else
-        TRY(settle(place)); /* they stand there already, which may be news to the disk */
+        TRY(vv_place_settle(place)); /* they stand there already, which may be news to the disk */
 out:
-    pthread_mutex_unlock(&place->writer);
+    vv_place_end_turn(place);
     vv_free(resolved);
     return rc;
 }
@@ -478,8 +478,8 @@ static varve_status save_where_it_fits(struct checkpointing *work)
         struct vv_record record = { .facts_size = work->facts_size,
                                     .directory_size = work->directory.size,
                                     .pages_size = work->saver.bytes.size };
-        rc = poison_if(place,
-                       vv_log_place(&place->log, place->chain.end, vv_record_padded(&record), &address));
+        rc = vv_place_poison_if(
+            place, vv_log_place(&place->log, place->chain.end, vv_record_padded(&record), &address));
         if (rc != VARVE_OK) {
             forget_all(work);
             goto out;
@@ -534,7 +534,7 @@ out:
 }
 
 /* Save the state of `commit`, the refs and the commit index. A failure leaves the log as it was. */
-static varve_status checkpoint(struct vv_place *place, const struct vv_record *commit)
+static varve_status save_checkpoint(struct vv_place *place, const struct vv_record *commit)
 {
     varve_status rc = VARVE_OK;
     struct checkpointing work = { .place = place, .facts_size = VV_CHECKPOINT_FACTS };
@@ -614,8 +614,8 @@ varve_status vv_place_put_repair(struct vv_place *place, const struct vv_record 
     const struct vv_chain chain = place->chain;
 
     vv_trie_init(&work.before, &place->views.nodes);
-    pthread_mutex_lock(&place->writer);
-    TRY(settle(place)); /* what is there already, before anything is built on it */
+    vv_place_take_turn(place);
+    TRY(vv_place_settle(place)); /* what is there already, before anything is built on it */
     if (commit != NULL)
         TRY(vv_views_get(&place->views, commit->address, &work.state));
     else
@@ -634,178 +634,36 @@ out:
     vv_free(work.differing.items);
     vv_bytes_release(&work.directory);
     vv_bytes_release(&work.saver.bytes);
-    pthread_mutex_unlock(&place->writer);
+    vv_place_end_turn(place);
     return rc;
 }
 
-/* A commit that makes a checkpoint due makes it too; it is durable already, so what fails here is put off. */
-static varve_status checkpoint_if_due(struct vv_place *place, const struct vv_record *commit)
+bool vv_place_checkpoint_due(const struct vv_place *place, const struct vv_record *commit)
 {
-    const struct vv_journal_limits *limits = &place->limits;
+    return commit->line_records >= place->limits.checkpoint_records ||
+           commit->line_bytes >= place->limits.checkpoint_bytes;
+}
 
-    if (commit->line_records < limits->checkpoint_records && commit->line_bytes < limits->checkpoint_bytes)
-        return VARVE_OK;
+varve_status vv_place_checkpoint(struct vv_place *place, const struct vv_record *commit)
+{
     if (commit->sequence < place->checkpoint_retry)
         return VARVE_OK;
-    const varve_status rc = checkpoint(place, commit);
+    const varve_status rc = save_checkpoint(place, commit);
     if (rc != VARVE_OK)
-        place->checkpoint_retry = commit->sequence + limits->checkpoint_records / 4 + 1;
+        place->checkpoint_retry = commit->sequence + place->limits.checkpoint_records / 4 + 1;
     if (rc != VARVE_UNCERTAIN)
         return VARVE_OK;
     return vv_fail_within(rc, "the commit is durable, the checkpoint after it is not");
-}
-
-/* ---- Publishing ------------------------------------------------------------------------------- */
-
-static varve_status encode_facts(const struct vv_change *change, struct vv_record_move *move,
-                                 struct vv_bytes *out)
-{
-    const struct vv_commit_facts *facts = &change->facts;
-    struct vv_record_facts stored = { .modules = facts->modules,
-                                      .modules_changed = facts->modules_changed,
-                                      .pages_changed = facts->pages_changed,
-                                      .message = vv_piece_of_text(facts->message),
-                                      .branch = vv_piece_of_text(facts->branch),
-                                      .engine = vv_piece_of_text(facts->engine),
-                                      .moves = move,
-                                      .move_count = move == NULL ? 0 : 1 };
-
-    memcpy(stored.parent, facts->parent.bytes, 32);
-    memcpy(stored.seed, facts->seed, 32);
-    return vv_record_facts_encode(VV_RECORD_COMMIT, &stored, facts->id.bytes, out);
-}
-
-/* How far this commit is from its line's last checkpoint. */
-static void place_on_line(struct vv_place *place, struct vv_record *record)
-{
-    const uint64_t own = record->parent == 0 ? 0 : vv_views_checkpoint(&place->views, record->parent);
-
-    if (own != 0) {
-        record->checkpoint = own;
-        record->line_records = 0;
-        record->line_bytes = 0;
-    }
-    record->line_records++;
-    record->line_bytes += vv_record_padded(record);
-}
-
-static varve_status append_commit(struct vv_place *place, struct vv_change *change,
-                                  struct vv_pending *pending, struct vv_record_move *move, bool durable,
-                                  struct vv_record *record)
-{
-    varve_status rc = VARVE_OK;
-    struct vv_bytes facts = VV_BYTES_NONE;
-    bool announced = false;
-
-    *record = pending->record;
-    TRY(vv_place_announce(place));
-    TRY(encode_facts(change, move, &facts));
-    record->facts_size = facts.size;
-    record->directory_size = pending->directory.size;
-    record->pages_size = pending->pages.size;
-    place_on_line(place, record);
-    pthread_mutex_lock(&place->mutex);
-    record->number = place->index.last_number + 1;
-    rc = vv_index_reserve(&place->index, 1);
-    if (rc == VARVE_OK)
-        rc = vv_index_announce(&place->index, record);
-    announced = rc == VARVE_OK;
-    pthread_mutex_unlock(&place->mutex);
-    TRY(rc);
-    TRY(append(place, record, vv_piece_of(&facts), vv_piece_of(&pending->directory),
-               vv_piece_of(&pending->pages), durable));
-    pthread_mutex_lock(&place->mutex);
-    vv_index_reveal(&place->index, record);
-    if (move != NULL)
-        vv_index_move(&place->index, move, record->address);
-    pthread_mutex_unlock(&place->mutex);
-out:
-    if (rc != VARVE_OK && announced) {
-        pthread_mutex_lock(&place->mutex);
-        vv_index_retract(&place->index);
-        pthread_mutex_unlock(&place->mutex);
-    }
-    vv_bytes_release(&facts);
-    return rc;
-}
-
-/* The store holds this very commit: only the ref moves. It may have been buffered when it was made. */
-static varve_status adopt_existing(struct vv_place *place, struct vv_change *change, uint64_t address,
-                                   struct vv_record_move *move, bool durable)
-{
-    varve_status rc = VARVE_OK;
-    struct vv_commit_facts facts = { .locator = 0 };
-    struct vv_commit_facts ours;
-
-    TRY(vv_place_facts(place, address, &facts));
-    if (move != NULL && !vv_hash_equal(move->from, move->to))
-        TRY(append_moves(place, move, 1, change->facts.time_ns)); /* durable, and so is all before it */
-    else if (durable)
-        TRY(settle(place));
-    ours = change->facts;
-    change->facts = facts;
-    facts = ours;
-    change->unlocated = true;
-out:
-    vv_commit_facts_release(&facts);
-    return rc;
-}
-
-varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
-                              const struct vv_ref_move *move, varve_durability durability)
-{
-    varve_status rc = VARVE_OK;
-    struct vv_record_move resolved;
-    struct vv_record_move *moving = move == NULL ? NULL : &resolved;
-    struct vv_record record;
-    uint64_t existing = 0;
-    const uint64_t begin = vv_clock_monotonic_ns();
-
-    if (durability == VARVE_DURABILITY_DEFAULT)
-        durability = place->options.durability;
-    pthread_mutex_lock(&place->writer);
-    TRY(vv_place_writable(place));
-    pthread_mutex_lock(&place->mutex);
-    rc = vv_index_find(&place->index, change->facts.id.bytes, &existing);
-    if (rc == VARVE_OK && move != NULL)
-        rc = resolve_move(place, move, change->facts.id.bytes, &resolved);
-    pthread_mutex_unlock(&place->mutex);
-    TRY(rc);
-    if (existing != 0) {
-        TRY(adopt_existing(place, change, existing, moving, durability != VARVE_BUFFERED));
-        goto out;
-    }
-    TRY(append_commit(place, change, pending, VV_PLANT("ref-outside-record") ? NULL : moving,
-                      durability != VARVE_BUFFERED, &record));
-    if (VV_PLANT("ref-outside-record") && moving != NULL)
-        TRY(append_moves(place, moving, 1, change->facts.time_ns));
-    change->facts.number = record.number;
-    change->facts.bytes_written = vv_record_used(&record);
-    change->facts.locator = record.address;
-    /* Retirements happen under `writer`: what the base's state leads to is as good as when it was opened, or not. */
-    change->unlocated =
-        change->hold < vv_place_generation(place) || !vv_pending_locate(change, pending, &record);
-    if (!change->unlocated)
-        vv_views_put(&place->views, record.address, change->after);
-    TRY(checkpoint_if_due(place, &record));
-out:
-    pthread_mutex_lock(&place->mutex);
-    place->commit_count += rc == VARVE_OK;
-    place->commit_ns += rc == VARVE_OK ? vv_clock_monotonic_ns() - begin : 0;
-    pthread_mutex_unlock(&place->mutex);
-    pthread_mutex_unlock(&place->writer);
-    vv_place_discard(place, pending);
-    return rc;
 }
 
 varve_status vv_place_persist(struct vv_place *place)
 {
     varve_status rc = VARVE_OK;
 
-    pthread_mutex_lock(&place->writer);
+    vv_place_take_turn(place);
     TRY(vv_place_writable(place));
-    TRY(settle(place));
+    TRY(vv_place_settle(place));
 out:
-    pthread_mutex_unlock(&place->writer);
+    vv_place_end_turn(place);
     return rc;
 }

@@ -65,7 +65,7 @@ static bool names_twice(const varve_commit_id *ids, size_t count)
     return false;
 }
 
-/* `writer` is held. */
+/* In a turn. */
 static varve_status remove_batch(struct vv_place *place, const varve_commit_id *ids, size_t count,
                                  int64_t time_ns)
 {
@@ -91,11 +91,11 @@ varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids,
 
     while (rc == VARVE_OK && count > 0) {
         const size_t now = count < BATCH ? count : BATCH;
-        pthread_mutex_lock(&place->writer);
+        vv_place_take_turn(place);
         rc = vv_place_writable(place);
         if (rc == VARVE_OK)
             rc = remove_batch(place, ids, now, time_ns);
-        pthread_mutex_unlock(&place->writer);
+        vv_place_end_turn(place);
         ids += now;
         count -= now;
     }

@@ -155,19 +155,7 @@ static void put_copy(struct vv_views *views, uint64_t address, struct vv_state *
     *entry = (struct vv_views_entry){ .address = address, .used = ++views->clock, .state = *copy };
 }
 
-void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_state *state)
-{
-    struct vv_state copy;
-
-    if (vv_state_copy(&copy, state) != VARVE_OK)
-        return;
-    pthread_mutex_lock(&views->mutex);
-    put_copy(views, address, &copy);
-    pthread_mutex_unlock(&views->mutex);
-}
-
-/* The same for a state whose making began after so many flushes; what was retired since then may be in it. */
-static void put_made(struct vv_views *views, uint64_t address, const struct vv_state *state, uint64_t flushes)
+void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_state *state, uint64_t flushes)
 {
     struct vv_state copy;
 
@@ -180,6 +168,14 @@ static void put_made(struct vv_views *views, uint64_t address, const struct vv_s
     pthread_mutex_unlock(&views->mutex);
     if (!fresh)
         vv_state_release(&copy);
+}
+
+uint64_t vv_views_flushes(struct vv_views *views)
+{
+    pthread_mutex_lock(&views->mutex);
+    const uint64_t flushes = views->flushes;
+    pthread_mutex_unlock(&views->mutex);
+    return flushes;
 }
 
 uint64_t vv_views_checkpoint(struct vv_views *views, uint64_t commit)
@@ -719,7 +715,7 @@ varve_status vv_views_get(struct vv_views *views, uint64_t address, struct vv_st
     if (hit)
         goto out;
     TRY(build(views, address, state));
-    put_made(views, address, state, flushes);
+    vv_views_put(views, address, state, flushes);
 out:
     return rc;
 }

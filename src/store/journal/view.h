@@ -38,8 +38,10 @@ void vv_views_release(struct vv_views *views);
 
 /* The state of the commit whose record is at `address`; the caller releases it. */
 varve_status vv_views_get(struct vv_views *views, uint64_t address, struct vv_state *state);
-/* It is in memory already: keep a copy. Memory that runs out only makes a later view dearer. */
-void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_state *state);
+/* It is in memory already: keep a copy, unless there was a flush since there were `flushes`. Memory that runs out only
+ * makes a later view dearer. */
+void vv_views_put(struct vv_views *views, uint64_t address, const struct vv_state *state, uint64_t flushes);
+uint64_t vv_views_flushes(struct vv_views *views);
 /* A commit's own checkpoint; 0: none that is known. */
 uint64_t vv_views_checkpoint(struct vv_views *views, uint64_t commit);
 void vv_views_made(struct vv_views *views, uint64_t commit, uint64_t checkpoint);
