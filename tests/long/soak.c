@@ -247,7 +247,8 @@ static bool is(struct driver *d, bool right, const char *format, ...)
 
     if (right)
         return true;
-    d->wrong++;
+    if (d->wrong++ >= 10)
+        return false; /* the first ones tell */
     printf("soak: life %" PRIu64 ", seed %" PRIu64 ": ", d->lives, d->seed);
     va_start(list, format);
     (void)vprintf(format, list);
