@@ -20,6 +20,7 @@
 #include <wasmtime.h>
 
 #include "base/alloc.h"
+#include "vm/fault.h"
 
 #define RESERVATION (UINT64_C(4) << 30)
 #define GUARD (UINT64_C(32) << 20)
@@ -56,6 +57,7 @@ struct vv_instance {
     varve_status failed;   /* what a function outside or the grow callback raised; else VARVE_OK */
     struct vv_bytes trace; /* text of the last failure */
     char words[504];       /* of `failed`: kept, for other words may come before the call returns */
+    bool faulted;          /* memory was lost to an I/O error */
     struct vv_engine *engine;
 };
 
@@ -245,6 +247,14 @@ static void note_failure(struct vv_instance *instance, varve_status status)
     (void)snprintf(instance->words, sizeof instance->words, "%s", vv_words());
 }
 
+static void note_fault(struct vv_instance *instance)
+{
+    (void)vv_fail(VARVE_TRAP,
+                  "an I/O error under the module's memory: the file that it is mapped from cannot be "
+                  "read there, or was cut");
+    note_failure(instance, VARVE_TRAP);
+}
+
 /* ---- Memory: images handed to the engine -------------------------------------------------------- */
 
 static uint8_t *memory_get(void *context, size_t *size, size_t *capacity)
@@ -343,6 +353,11 @@ varve_status vv_engine_new(struct vv_engine **out)
     engine->engine = wasm_engine_new_with_config(c); /* takes c */
     if (engine->engine == NULL)
         TRY(vv_fail(VARVE_MEMORY, "the engine could not be made"));
+    rc = vv_fault_install(); /* after the engine's own handlers */
+    if (rc != VARVE_OK) {
+        wasm_engine_delete(engine->engine);
+        goto out;
+    }
     (void)pthread_mutex_init(&engine->mutex, NULL);
 out:
     if (rc != VARVE_OK)
@@ -508,6 +523,8 @@ static wasmtime_error_t *deadline(wasmtime_context_t *context, void *data, uint6
     (void)context;
     *delta = 1;
     *kind = WASMTIME_UPDATE_DEADLINE_CONTINUE;
+    if (instance->faulted && instance->failed == VARVE_OK)
+        note_fault(instance);
     if (instance->failed == VARVE_OK && instance->config.tick != NULL) {
         const varve_status rc = instance->config.tick(instance->config.context);
         if (rc != VARVE_OK)
@@ -740,18 +757,41 @@ static const wasmtime_func_t *own_function(const struct vv_instance *instance,
     return copy;
 }
 
+/* In a signal handler: raising the epoch is one atomic addition. */
+static void stop_running(void *context)
+{
+    struct vv_instance *instance = context;
+
+    instance->faulted = true;
+    vv_engine_tick(instance->engine);
+}
+
 varve_status vv_instance_call(struct vv_instance *instance, const struct vv_function *function,
                               union vv_slot *slots, size_t count)
 {
     wasmtime_func_t copy;
     wasm_trap_t *trap = NULL;
+    struct vv_fault fault = { .stop = stop_running, .context = instance };
+
+    if (instance->config.image != NULL) {
+        fault.bytes = vv_image_bytes(instance->config.image);
+        fault.size = (size_t)vv_image_reserve(instance->config.image);
+    }
+    vv_fault_enter(&fault);
     wasmtime_error_t *error =
         wasmtime_func_call_unchecked(instance->context, own_function(instance, function, &copy),
                                      (wasmtime_val_raw_t *)slots, count, &trap);
-
+    vv_fault_leave(&fault);
+    if (instance->faulted && instance->failed == VARVE_OK)
+        note_fault(instance);
     if (error == NULL && trap == NULL && instance->failed == VARVE_OK)
         return VARVE_OK;
     return explain(instance, error, trap);
+}
+
+bool vv_instance_faulted(const struct vv_instance *instance)
+{
+    return instance->faulted;
 }
 
 const char *vv_instance_trace(const struct vv_instance *instance)

@@ -110,6 +110,8 @@ void vv_instance_set_fuel(struct vv_instance *instance, uint64_t fuel);
 varve_status vv_instance_call(struct vv_instance *instance, const struct vv_function *function,
                               union vv_slot *slots, size_t count);
 /* After a failed call: its frames, one a line, innermost first. Lent until the next call. */
+/* An I/O error took part of the memory away during a call, which therefore failed: what is there is not to be used. */
+bool vv_instance_faulted(const struct vv_instance *instance);
 const char *vv_instance_trace(const struct vv_instance *instance);
 
 /* Bits of a numeric global; identity of a function in a global (NULL: null).
