@@ -552,12 +552,12 @@ out:
 
 void *varve_image_bytes(const varve_image *image)
 {
-    return image == NULL ? NULL : vv_image_bytes(image->image);
+    return image == NULL || image->image == NULL ? NULL : vv_image_bytes(image->image);
 }
 
 uint64_t varve_image_size(const varve_image *image)
 {
-    return image == NULL ? 0 : vv_image_size(image->image);
+    return image == NULL || image->image == NULL ? 0 : vv_image_size(image->image);
 }
 
 varve_status varve_image_grow(varve_image *image, uint64_t size, varve_error *error)

@@ -42,7 +42,7 @@
 #include "base/clock.h"
 
 static const uint64_t default_reserve = UINT64_C(4) << 30;
-static const uint64_t default_guard = UINT64_C(32) << 20;
+static const uint64_t default_guard = VV_IMAGE_GUARD;
 static const uint64_t most_reserve = UINT64_C(1) << 44; /* page indices have 32 bits */
 
 static const uint8_t zero_page[VV_PAGE_SIZE];
@@ -196,6 +196,7 @@ struct vv_image {
     vv_base_fn read_base;
     void *context;
     bool armed, exposed;
+    bool placed; /* at an address that was asked for */
     bool copies; /* every base page that is not zero is in memory: all rungs but armed */
     bool torn;   /* a way back broke off: it ends at `back_size`, and at M1 for every page in `written` */
     bool lost;   /* the kernel's marks cannot be trusted: everything counts as written */
@@ -579,6 +580,7 @@ varve_status vv_image_new(struct vv_tracker *tracker, const struct vv_image_conf
     image->limit =
         c->limit != 0 && c->limit < image->reserve ? c->limit / VV_PAGE_SIZE * VV_PAGE_SIZE : image->reserve;
     image->exposed = c->exposed;
+    image->placed = c->address != NULL;
     image->copies = vv_tracker_rung(tracker) != VV_DIRTY_ARMED;
     image->next_id = 1;
     if (image->reserve > most_reserve || image->guard > most_reserve) {
@@ -803,6 +805,16 @@ uint64_t vv_image_limit(const struct vv_image *image)
 uint64_t vv_image_reserve(const struct vv_image *image)
 {
     return image->reserve;
+}
+
+uint64_t vv_image_span(const struct vv_image *image)
+{
+    return image->reserve + image->guard;
+}
+
+bool vv_image_placed(const struct vv_image *image)
+{
+    return image->placed;
 }
 
 uint64_t vv_image_base_size(const struct vv_image *image)

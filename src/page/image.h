@@ -36,6 +36,8 @@
 /* Bytes of a page as the session found it (4096, zeros when the base has none there). */
 typedef varve_status (*vv_base_fn)(void *context, uint64_t index, uint8_t page[VV_PAGE_SIZE]);
 
+#define VV_IMAGE_GUARD (UINT64_C(32) << 20)
+
 struct vv_image_config {
     uint64_t reserve; /* bytes of address space; default 4 GiB */
     uint64_t guard;   /* PROT_NONE behind; default 32 MiB */
@@ -91,6 +93,8 @@ uint8_t *vv_image_bytes(const struct vv_image *image);
 uint64_t vv_image_size(const struct vv_image *image);
 uint64_t vv_image_limit(const struct vv_image *image);
 uint64_t vv_image_reserve(const struct vv_image *image);
+uint64_t vv_image_span(const struct vv_image *image); /* address space: the reserve and the guard behind it */
+bool vv_image_placed(const struct vv_image *image);   /* at the config's address */
 /* From now on its address is known to a C program. Call it before that is so. */
 void vv_image_expose(struct vv_image *image);
 bool vv_image_exposed(const struct vv_image *image);

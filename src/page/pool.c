@@ -120,16 +120,24 @@ void vv_pool_free(struct vv_pool *pool)
     vv_free(pool);
 }
 
-struct vv_image *vv_pool_take(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],
-                              uint64_t limit)
+static bool fits(const struct warm *warm, const uint8_t *module, const uint8_t *root, uint64_t limit,
+                 const void *address)
+{
+    if (memcmp(warm->module, module, ID_SIZE) != 0 || memcmp(warm->root, root, ID_SIZE) != 0 ||
+        vv_image_limit(warm->image) != limit)
+        return false;
+    return vv_image_placed(warm->image) ? vv_image_bytes(warm->image) == address : address == NULL;
+}
+
+struct vv_image *vv_pool_take_at(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],
+                                 uint64_t limit, const void *address)
 {
     struct vv_image *image = NULL;
 
     (void)pthread_mutex_lock(pool->lock);
     pool_check(pool);
     struct warm *warm = pool->buckets[bucket_of(module, root)];
-    while (warm != NULL && (memcmp(warm->module, module, ID_SIZE) != 0 ||
-                            memcmp(warm->root, root, ID_SIZE) != 0 || vv_image_limit(warm->image) != limit))
+    while (warm != NULL && !fits(warm, module, root, limit, address))
         warm = warm->next;
     if (warm != NULL)
         take_out(pool, warm);
@@ -138,6 +146,33 @@ struct vv_image *vv_pool_take(struct vv_pool *pool, const uint8_t module[32], co
         image = warm->image;
     vv_free(warm);
     return image;
+}
+
+struct vv_image *vv_pool_take(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],
+                              uint64_t limit)
+{
+    return vv_pool_take_at(pool, module, root, limit, NULL);
+}
+
+void vv_pool_clear(struct vv_pool *pool, const void *address, uint64_t size)
+{
+    const uintptr_t from = (uintptr_t)address;
+    struct warm *gone = NULL;
+
+    (void)pthread_mutex_lock(pool->lock);
+    for (struct warm *warm = pool->oldest, *newer = NULL; warm != NULL; warm = newer) {
+        const uintptr_t begin = (uintptr_t)vv_image_bytes(warm->image);
+        newer = warm->newer;
+        if (!vv_image_placed(warm->image) || begin >= from + size ||
+            from >= begin + vv_image_span(warm->image))
+            continue;
+        take_out(pool, warm);
+        warm->next = gone;
+        gone = warm;
+    }
+    pool_check(pool);
+    (void)pthread_mutex_unlock(pool->lock);
+    free_all(gone);
 }
 
 void vv_pool_give(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],

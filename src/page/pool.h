@@ -15,6 +15,11 @@ void vv_pool_free(struct vv_pool *pool); /* frees the images in it; NULL is fine
  * with vv_image_arm who answers for its base. */
 struct vv_image *vv_pool_take(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],
                               uint64_t limit);
+/* The same for one at an address of the caller's choice, which the other never gives: that may be wanted there. */
+struct vv_image *vv_pool_take_at(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],
+                                 uint64_t limit, const void *address);
+/* Free what such images keep of these `size` bytes: something else is to be mapped there. */
+void vv_pool_clear(struct vv_pool *pool, const void *address, uint64_t size);
 /* Give an image that holds exactly this content, with no levels and nothing written since its base. It goes at once
  * when it alone is above the budget. */
 void vv_pool_give(struct vv_pool *pool, const uint8_t module[32], const uint8_t root[32],

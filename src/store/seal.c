@@ -494,7 +494,7 @@ static void warm_images(varve_session *session, struct vv_state *state)
 {
     for (varve_image *image = session->images; image != NULL; image = image->next) {
         struct vv_module *module = NULL;
-        const bool kept = is_current(image) && !image->placed &&
+        const bool kept = is_current(image) &&
                           vv_state_get(state, &image->working->id, &module) == VARVE_OK && module != NULL &&
                           vv_session_rebase_image(image, module) == VARVE_OK;
         if (!kept) {

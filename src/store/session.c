@@ -46,7 +46,8 @@ static varve_status find_base(varve_session *session, const varve_session_option
     } else if (!genesis && branch[0] == '\0') {
         rc = vv_fail(VARVE_MISUSE, "a detached session needs a base, or GENESIS");
     } else if (!genesis && store->layout->last_number(store->place) > 0) {
-        rc = vv_fail(VARVE_NOT_FOUND, "%s: no such branch: make it with `varve branch %s REV`", branch, branch);
+        rc = vv_fail(VARVE_NOT_FOUND, "%s: no such branch: make it with `varve branch %s REV`", branch,
+                     branch);
     }
 out:
     return rc;
@@ -135,7 +136,7 @@ void vv_session_abort(varve_session *session)
     if (session->hooks.outcome != NULL)
         session->hooks.outcome(session->hooks.context, false);
     for (varve_image *image = session->images; image != NULL; image = image->next) {
-        const bool back = session->poisoned == VARVE_OK && !image->placed && image->origin != NULL &&
+        const bool back = session->poisoned == VARVE_OK && image->origin != NULL && image->image != NULL &&
                           vv_image_reset(image->image) == VARVE_OK;
         if (!back) {
             vv_module_drop(image->origin); /* nobody's content: it will be freed, not given */

@@ -45,9 +45,8 @@ struct vv_working {
 struct varve_image {
     varve_session *session;
     struct vv_working *working; /* which has this image, or had it */
-    struct vv_image *image;
+    struct vv_image *image;   /* NULL: it was removed for good, and its place was wanted */
     struct vv_module *origin; /* whose memory the base is, held; NULL: zeros */
-    bool placed;              /* at an address the caller chose: never pooled, it would be in the way */
     bool exposed;             /* a C program has its address */
     varve_image *next;
 };

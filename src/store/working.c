@@ -23,7 +23,8 @@ static void image_give(varve_image *image)
 {
     uint8_t root[VV_HASH_SIZE];
 
-    if (image->origin == NULL || image->placed || vv_pagetree_root(&image->origin->memory, root) != VARVE_OK)
+    if (image->origin == NULL || image->image == NULL ||
+        vv_pagetree_root(&image->origin->memory, root) != VARVE_OK)
         return;
     vv_pool_give(image->session->store->pool, image->origin->id.bytes, root, image->image);
     image->image = NULL;
@@ -76,9 +77,10 @@ static struct vv_image *take_warm(varve_session *session, struct vv_module *orig
 {
     uint8_t root[VV_HASH_SIZE];
 
-    if (origin == NULL || config->address != NULL || vv_pagetree_root(&origin->memory, root) != VARVE_OK)
+    if (origin == NULL || vv_pagetree_root(&origin->memory, root) != VARVE_OK)
         return NULL;
-    struct vv_image *image = vv_pool_take(session->store->pool, origin->id.bytes, root, config->limit);
+    struct vv_image *image =
+        vv_pool_take_at(session->store->pool, origin->id.bytes, root, config->limit, config->address);
     if (image != NULL && vv_image_reserve(image) < config->reserve) {
         vv_image_free(image);
         image = NULL;
@@ -106,6 +108,27 @@ out:
     return rc;
 }
 
+static bool can_come_back(const varve_session *session, const varve_image *image)
+{
+    for (size_t i = 0; i < session->undo_count; i++)
+        if (session->undo[i].working != NULL && session->undo[i].before.image == image)
+            return true;
+    return image->working->image == image && !image->working->removed;
+}
+
+/* Nobody is in the way at an address of the caller's but who is in use: neither a warm image nor one of this session
+ * that was removed for good. */
+static void make_room(varve_session *session, const struct vv_image_config *config)
+{
+    for (varve_image *image = session->images; image != NULL; image = image->next) {
+        if (image->image == NULL || !vv_image_placed(image->image) || can_come_back(session, image))
+            continue;
+        vv_image_free(image->image);
+        image->image = NULL;
+    }
+    vv_pool_clear(session->store->pool, config->address, config->reserve + VV_IMAGE_GUARD);
+}
+
 /* An image whose base is the memory of `origin`, or `size` zeros. The session has it; no module yet. */
 static varve_status make_image(varve_session *session, struct vv_working *working, struct vv_module *origin,
                                uint64_t size, const struct vv_image_config *config, varve_image **out)
@@ -114,12 +137,14 @@ static varve_status make_image(varve_session *session, struct vv_working *workin
     varve_status rc = VARVE_OK;
 
     TRY(vv_alloc(&image, 1, sizeof *image));
-    *image = (varve_image){ .session = session, .working = working, .placed = config->address != NULL };
+    *image = (varve_image){ .session = session, .working = working };
     if (origin != NULL) {
         vv_module_hold(origin);
         image->origin = origin;
     }
     image->image = take_warm(session, origin, config);
+    if (image->image == NULL && config->address != NULL)
+        make_room(session, config);
     if (image->image == NULL)
         TRY(map_image(session, origin, size, config, &image->image));
     TRY(vv_image_arm(image->image, read_base, image));
@@ -502,12 +527,15 @@ static varve_status check_image(const varve_image *image)
 
 static varve_status check_range(const varve_image *image, uint64_t offset, size_t size)
 {
-    const uint64_t length = vv_image_size(image->image);
+    const varve_status rc = check_image(image);
 
+    if (rc != VARVE_OK)
+        return rc;
+    const uint64_t length = vv_image_size(image->image);
     if (offset > length || size > length - offset)
         return vv_fail(VARVE_MISUSE, "%zu bytes at %llu are not inside the image, which has %llu", size,
                        (unsigned long long)offset, (unsigned long long)length);
-    return check_image(image);
+    return VARVE_OK;
 }
 
 varve_status vv_session_grow_image(varve_image *image, uint64_t size)

@@ -36,9 +36,9 @@ static varve_status no_base(void *context, uint64_t index, uint8_t page[VV_PAGE_
 }
 
 /* An armed image of `pages` pages, all filled with `byte`. */
-static struct vv_image *image_of(uint64_t pages, int byte)
+static struct vv_image *image_at(void *address, uint64_t pages, int byte)
 {
-    const struct vv_image_config config = { .reserve = 64 * PAGE, .guard = PAGE };
+    const struct vv_image_config config = { .reserve = 64 * PAGE, .guard = PAGE, .address = address };
     struct vv_image *image = NULL;
     uint8_t page[PAGE];
 
@@ -49,6 +49,11 @@ static struct vv_image *image_of(uint64_t pages, int byte)
     for (uint64_t i = 0; i < pages; i++)
         (void)vv_image_fill(image, i, page, 1);
     return vv_image_arm(image, no_base, NULL) == VARVE_OK ? image : NULL;
+}
+
+static struct vv_image *image_of(uint64_t pages, int byte)
+{
+    return image_at(NULL, pages, byte);
 }
 
 struct key {
@@ -62,6 +67,34 @@ static struct key key_of(int module, int root)
     memset(key.module, module, sizeof key.module);
     memset(key.root, root, sizeof key.root);
     return key;
+}
+
+static void an_image_at_an_address_is_taken_there_alone(void **state)
+{
+    uint8_t *const here = (uint8_t *)UINT64_C(0x230000000000);
+    struct vv_pool *pool = NULL;
+    const struct key a = key_of(1, 2);
+
+    (void)state;
+    assert_int_equal(vv_pool_new(1 << 20, &pool), VARVE_OK);
+    struct vv_image *placed = image_at(here, 3, 'a');
+    assert_non_null(placed);
+    vv_pool_give(pool, a.module, a.root, placed);
+    assert_null(vv_pool_take(pool, a.module, a.root, 64 * PAGE));
+    assert_null(vv_pool_take_at(pool, a.module, a.root, 64 * PAGE, here + PAGE));
+    assert_ptr_equal(vv_pool_take_at(pool, a.module, a.root, 64 * PAGE, here), placed);
+    vv_pool_give(pool, a.module, a.root, placed);
+    struct vv_image *elsewhere = image_of(3, 'b');
+    vv_pool_give(pool, a.module, a.root, elsewhere);
+    vv_pool_clear(pool, here + 65 * PAGE, PAGE); /* behind its guard */
+    vv_pool_clear(pool, here - PAGE, PAGE);
+    assert_int_equal(vv_pool_count(pool), 2);
+    vv_pool_clear(pool, vv_image_bytes(elsewhere), PAGE); /* it is there by chance, and moves nobody */
+    vv_pool_clear(pool, here + 64 * PAGE, PAGE);
+    assert_int_equal(vv_pool_count(pool), 1);
+    assert_ptr_equal(vv_pool_take(pool, a.module, a.root, 64 * PAGE), elsewhere);
+    vv_image_free(elsewhere);
+    vv_pool_free(pool);
 }
 
 static void an_image_is_taken_once_and_by_its_key_alone(void **state)
@@ -206,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_image_is_taken_once_and_by_its_key_alone),
+        cmocka_unit_test(an_image_at_an_address_is_taken_there_alone),
         cmocka_unit_test(the_oldest_goes_when_the_budget_is_full),
         cmocka_unit_test(images_without_private_bytes_are_bounded_in_number),
         cmocka_unit_test(running_out_of_memory_loses_the_image_and_nothing_else),
