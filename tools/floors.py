@@ -30,7 +30,7 @@ TALK = "printf puts putchar perror exit _exit abort".split()
 RULES = (
     (FILES, "files are touched through base/vfs.h only", ("base/vfs.c", "page/dirty.c")),
     (MAPS, "mappings are made where images live", ("base/map.c", "base/vfs.c", "page/dirty.c", "page/image.c",
-                                                    "vm/stack.c")),
+                                                    "vm/stack.c", "vm/fault.c")),
     (HEAP, "memory comes from base/alloc.h", ("base/alloc.c",)),
     (TALK, "a library neither prints nor exits", ("base/error.c", "base/double.c")),
     (NEVER, "never", ()),
