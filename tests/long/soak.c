@@ -34,7 +34,7 @@ enum {
     SAMPLES_MAX = 65536,
     LONG_LIFE_EVERY = 12,
     COMPARED = 3,
-    DESCRIPTORS_MAX = 96
+    DESCRIPTORS_MAX = 64
 };
 enum fate { THERE, DELETING, DELETED };
 #define KIB UINT64_C(1024)
@@ -438,13 +438,21 @@ static uint64_t resident(pid_t pid)
     return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint64_t entries_of(const char *path)
+/* Segments of the log left out: how many of those are open follows from how many there are. */
+static uint64_t descriptors_of(pid_t pid)
 {
+    char path[64];
     uint64_t count = 0;
-    DIR *dir = opendir(path);
+    const struct dirent *entry = NULL;
 
-    while (dir != NULL && readdir(dir) != NULL)
-        count++;
+    (void)snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *dir = opendir(path);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        char target[SCRATCH_PATH + 64];
+        const ssize_t size = readlinkat(dirfd(dir), entry->d_name, target, sizeof target - 1);
+        target[size < 0 ? 0 : size] = '\0';
+        count += size > 0 && strstr(target, "/log.") == NULL;
+    }
     if (dir != NULL)
         (void)closedir(dir);
     return count;
@@ -473,11 +481,8 @@ static uint64_t blocks_of(const char *path)
 
 static struct sample take_sample(const struct driver *d, pid_t worker)
 {
-    char path[64];
-
-    (void)snprintf(path, sizeof path, "/proc/%d/fd", (int)worker);
     const struct sample sample = { .memory = resident(worker),
-                                   .descriptors = entries_of(path),
+                                   .descriptors = descriptors_of(worker),
                                    .disk = blocks_of(d->path) };
     if (sample.memory > samples.most.memory)
         samples.most.memory = sample.memory;
