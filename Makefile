@@ -77,7 +77,7 @@ fuzz:
 	@$(BUILD)-fuzz/fuzz/fuzz_$(TARGET) -max_total_time=60 $(ARGS) $(BUILD)-fuzz/found/$(TARGET) fuzz/corpus/$(TARGET)
 
 bench:
-	@$(setup) store engine modules
+	@$(setup) store engine modules bench
 	@$(configure) $(BUILD) build enabled
 	@$(NINJA) -C $(BUILD) --quiet product
 	@$(BUILD)/varve-bench $(ARGS)

@@ -94,6 +94,13 @@ static const struct bench_row rows[] = {
       bench_bytes },
     { "bytes per commit, programs", "The same for real programs: their heaps decide which bytes differ.",
       WITH_VM(bench_bytes_guests) },
+    { "against LMDB",
+      "100 000 values of 100 bytes: some changed and committed, durable, and looked up. varve: a hash table "
+      "in an image, by\n"
+      "plain pointers; every commit a version that can be opened again. The floor column is LMDB.",
+      bench_lmdb },
+    { "against SQLite",
+      "The same against SQLite in WAL mode, every commit synced. The floor column is SQLite.", bench_sqlite },
     { "guarded call, empty",
       "A call that writes nothing, undone as a whole if it fails, in a module of 64 MiB, all of it "
       "resident.\n"

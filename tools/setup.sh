@@ -1,13 +1,14 @@
 #!/bin/sh
 # setup.sh - bring in what varve is built from. Safe to run again; quick when nothing is missing.
 #
-#   tools/setup.sh [store] [engine] [modules] [tests] [spec] [long] [all]     no word: all but spec and long
+#   tools/setup.sh [store] [engine] [modules] [tests] [spec] [bench] [long] [all]   no word: all but the last three
 #   tools/setup.sh where engine|modules|spec                           print the folder; exit 1 if it is not there
 #
 #   store     compiler, meson, and the libraries of the store and the command (Debian packages)
 #   engine    the crate in engine/, compiled once per user: takes minutes, is kept for every clone
 #   modules   SQLite, QuickJS and Lua as WebAssembly, fetched by npm, checked against tools/modules.sha256
 #   tests     what the tests need beyond that (Debian packages)
+#   bench     LMDB and SQLite, which `make bench` compares with (Debian packages)
 #   long      what `make test-long` needs beyond that: a kernel that is a process, file systems, spin
 #   spec      the WebAssembly specification's test suite, converted to JSON and binaries
 #
@@ -231,6 +232,16 @@ make_long() {
     :
 }
 
+# What the bench compares with. Without them it leaves those rows out and says so.
+needs_bench() {
+    need liblmdb-dev library lmdb
+    need libsqlite3-dev library sqlite3
+}
+
+make_bench() {
+    :
+}
+
 needs_engine() {
     ! where engine >/dev/null || return 0
     need build-essential have cc
@@ -342,8 +353,8 @@ case " $* " in
 esac
 for step in "$@"; do
     case $step in
-    store | engine | modules | tests | spec | long) "needs_$step" ;;
-    *) fail "no such step: $step (store engine modules tests spec long all)" ;;
+    store | engine | modules | tests | spec | bench | long) "needs_$step" ;;
+    *) fail "no such step: $step (store engine modules tests spec bench long all)" ;;
     esac
 done
 install_missing
