@@ -794,6 +794,20 @@ static void choose_by_chance(struct history *h)
     }
 }
 
+/* A hint is written over and over, and never synced: only what it says last is looked at closely. */
+static bool is_close_up(const struct history *h, unsigned which)
+{
+    const struct operation *operation = h->pending[which];
+
+    if (h->scope->is_hint == NULL || operation->kind == NAMES ||
+        !h->scope->is_hint(h->replay->shared->calls[operation->at].path))
+        return true;
+    for (unsigned i = which + 1; i < h->pending_count; i++)
+        if (h->pending[i]->node == operation->node && h->pending[i]->kind != NAMES)
+            return false;
+    return true;
+}
+
 static void try_choices(struct history *h)
 {
     const unsigned count = h->pending_count;
@@ -804,19 +818,21 @@ static void try_choices(struct history *h)
     try_disk(h);
     for (unsigned i = 0; i < count; i++) { /* prefixes; the last is all */
         h->choices[i].lands = true;
-        if (i >= first) {
+        if (i >= first && is_close_up(h, i)) {
             say(h, "all up to", i);
             try_disk(h);
         }
     }
     for (unsigned i = first; i < count && count > 1; i++) {
+        if (!is_close_up(h, i))
+            continue;
         choose_all(h, true);
         try_as(h, "all but", i, (struct choice){ .lands = false });
         choose_all(h, false);
         try_as(h, "only", i, (struct choice){ .lands = true });
     }
     for (unsigned i = first; i < count && !h->scope->brief; i++) {
-        if (h->pending[i]->kind != BYTES)
+        if (h->pending[i]->kind != BYTES || !is_close_up(h, i))
             continue;
         choose_all(h, true);
         tear(h, i);

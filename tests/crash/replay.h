@@ -44,6 +44,8 @@ struct replay_scope {
     unsigned one_in;                   /* of the distinct states every so-manieth is checked; 0, 1: all */
     bool brief;                        /* no torn and no zeroed writes */
     bool (*is_dull)(const char *path); /* files whose bytes do not matter; may be NULL */
+    bool (*is_hint)(
+        const char *path); /* of whose pending writes each but the last is only lost or there; may be NULL */
 };
 struct replay_report {
     uint64_t workloads, calls, tried, distinct, checked, violations;

@@ -580,12 +580,19 @@ unsigned sweep_violations(const struct sweep_report *report)
     return sum;
 }
 
+/* Those that are named; with none but names after a minus, all others. */
 static bool is_asked_for(int argc, char **argv, const char *name)
 {
-    for (int i = 1; i < argc; i++)
+    bool all = true;
+
+    for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], name) == 0)
             return true;
-    return argc < 2;
+        if (argv[i][0] == '-' && strcmp(argv[i] + 1, name) == 0)
+            return false;
+        all = all && argv[i][0] == '-';
+    }
+    return all;
 }
 
 int sweep_main(int argc, char **argv, const struct sweep_op *ops, size_t count)

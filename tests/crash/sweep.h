@@ -93,8 +93,8 @@ struct sweep_report {
 void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *report);
 unsigned sweep_violations(const struct sweep_report *report);
 
-/* A program's main: sweep all rows, or those named on the command line, and print a table of counts. Returns the
- * program's exit code. */
+/* A program's main: sweep all rows, or those named on the command line (-NAME: all but that), and print a table of
+ * counts. Returns the program's exit code. */
 int sweep_main(int argc, char **argv, const struct sweep_op *ops, size_t count);
 
 #endif

@@ -139,7 +139,7 @@ static bool map_tips(varve_store *store, const struct heard *heard)
 
 static varve_status open_store(const char *path, uint32_t flags, varve_store **store)
 {
-    const varve_store_options options = { .size = sizeof options, .flags = flags };
+    const varve_store_options options = { .size = sizeof options, .flags = flags, .snapshot_bytes = 8 << 10 };
 
     *store = NULL;
     return vv_store_open(&vv_vfs_system, path, &options, store);

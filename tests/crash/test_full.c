@@ -195,7 +195,7 @@ static bool may_mount(void)
 
 static varve_status open_store(const struct vv_vfs *vfs, uint32_t flags, varve_store **store)
 {
-    const varve_store_options options = { .size = sizeof options, .flags = flags };
+    const varve_store_options options = { .size = sizeof options, .flags = flags, .snapshot_bytes = 8 << 10 };
 
     *store = NULL;
     return vv_store_open(vfs, path, &options, store);

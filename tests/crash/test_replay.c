@@ -37,7 +37,7 @@ enum { DEEDS = 48, REFS = 16, OPERATIONS_MAX = 3, HUGE_PAGES = 18 };
 
 /* ---- The story ---------------------------------------------------------------------------------- */
 
-enum deed_kind { CREATED, COMMITTED, MOVED, PROMISED };
+enum deed_kind { CREATED, COMMITTED, MOVED, REMOVED, PROMISED };
 struct deed {
     enum deed_kind kind;
     unsigned begun, durable; /* calls that had been made; durable: NEVER, when it was not promised */
@@ -46,7 +46,7 @@ struct deed {
     struct model_state state;
     unsigned code; /* that it goes with; 0: none */
     char ref[16];  /* that it moves; "": none */
-    int target;    /* MOVED: to this deed's commit; -1: the ref goes */
+    int target;    /* MOVED: to this deed's commit; -1: the ref goes. REMOVED: this deed's commit */
 };
 struct story {
     struct deed deeds[DEEDS];
@@ -102,6 +102,14 @@ static int stands(const struct story *story, unsigned count, const char *ref)
             at = deed->kind == COMMITTED ? (int)i : deed->target;
     }
     return at;
+}
+
+static bool is_removed(const struct story *story, unsigned count, int commit)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (story->deeds[i].kind == REMOVED && story->deeds[i].target == commit)
+            return true;
+    return false;
 }
 
 static int deed_of_step(const struct story *story, unsigned count, unsigned step)
@@ -327,8 +335,9 @@ static varve_status op_restore(struct run *run)
 
     TRY(be_open(run));
     const int at = stands(run->story, run->story->count, "main");
-    if (at >= 0 && run->story->deeds[at].parent >= 0)
-        rc = move_ref(run, "main", run->story->deeds[at].parent);
+    const int to = at < 0 ? -1 : run->story->deeds[at].parent;
+    if (to >= 0 && !is_removed(run->story, run->story->count, to))
+        rc = move_ref(run, "main", to);
 out:
     return rc;
 }
@@ -346,6 +355,72 @@ static varve_status op_delete(struct run *run)
         rc = move_ref(run, story->deeds[i].ref, -1);
         break;
     }
+out:
+    return rc;
+}
+
+static bool is_named(const struct story *story, int commit)
+{
+    for (unsigned i = 0; i < story->count; i++)
+        if (story->deeds[i].ref[0] != '\0' && stands(story, story->count, story->deeds[i].ref) == commit)
+            return true;
+    return false;
+}
+
+static varve_status remove_one(struct run *run, int commit)
+{
+    varve_status rc = VARVE_OK;
+    varve_commit_id id;
+    struct deed *deed = begin_deed(run, REMOVED);
+
+    deed->target = commit;
+    TRY(id_of(run, commit, &id));
+    TRY(run->store->layout->remove(run->store->place, &id, 1, 1000));
+    promise(run, deed);
+out:
+    return rc;
+}
+
+/* The two oldest commits that no ref names go out of the history. */
+static varve_status op_remove(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+    const struct story *story = run->story;
+    unsigned left = 2;
+
+    TRY(be_open(run));
+    for (unsigned i = 0; left > 0 && i < story->count; i++) {
+        if (story->deeds[i].kind != COMMITTED || is_named(story, (int)i) ||
+            is_removed(story, story->count, (int)i))
+            continue;
+        TRY(remove_one(run, (int)i));
+        left--;
+    }
+out:
+    return rc;
+}
+
+/* Background work until none is due: space is given back, images are brought up to date. */
+static varve_status op_tidy(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+    bool more = true;
+
+    TRY(be_open(run));
+    while (more)
+        TRY(run->store->layout->tidy(run->store->place, 1 << 20, &more));
+out:
+    return rc;
+}
+
+/* Both, after a commit that leaves one behind that can go. */
+static varve_status op_reclaim(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(commit(run, ONE_PAGE, VARVE_DURABLE));
+    TRY(op_remove(run));
+    TRY(op_tidy(run));
 out:
     return rc;
 }
@@ -414,7 +489,7 @@ static varve_status commit_again(struct run *run)
     TRY(be_open(run));
     for (unsigned i = 0; i < story->count; i++)
         at = story->deeds[i].kind == COMMITTED ? (int)i : at;
-    if (at < 0)
+    if (at < 0 || is_removed(story, story->count, at))
         return VARVE_OK;
     struct deed same = story->deeds[at];
     same.ref[0] = '\0';
@@ -458,7 +533,8 @@ static const struct operation operations[] = {
     { "huge", op_huge },       { "code", op_code },         { "branch", op_branch },
     { "restore", op_restore }, { "delete", op_delete },     { "checkpoint", op_checkpoint },
     { "reopen", op_reopen },   { "buffered", op_buffered }, { "persist", op_persist },
-    { "again", op_again },
+    { "again", op_again },     { "remove", op_remove },     { "tidy", op_tidy },
+    { "reclaim", op_reclaim },
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 
@@ -568,9 +644,12 @@ static bool fits(const struct story *story, unsigned count, const struct sight *
 
     for (unsigned i = 0; i < count; i++) {
         const struct deed *deed = &story->deeds[i];
-        if (deed->kind == COMMITTED && !is_seen(sight, deed->step))
+        if (deed->kind != COMMITTED)
+            continue;
+        const bool stays = !is_removed(story, count, (int)i);
+        if (is_seen(sight, deed->step) != stays)
             return false;
-        commits += deed->kind == COMMITTED;
+        commits += stays;
     }
     for (unsigned i = 0; i < sight->ref_count; i++) {
         const int at = stands(story, count, sight->refs[i].name);
@@ -767,6 +846,11 @@ static bool is_dull(const char *path)
     return strcmp(path, "store/.varve/lock") == 0; /* words for people */
 }
 
+static bool is_hint(const char *path)
+{
+    return strcmp(path, "store/head") == 0;
+}
+
 static void start(struct setting *setting, bool old)
 {
     char from[SCRATCH_PATH + 8];
@@ -797,9 +881,12 @@ static void make_history(struct setting *setting)
 
 static void replay_points(struct setting *setting, const char *name, unsigned first)
 {
-    const struct replay_scope scope = {
-        .name = name, .first = first, .chances = setting->chances, .brief = setting->brief, .is_dull = is_dull
-    };
+    const struct replay_scope scope = { .name = name,
+                                        .first = first,
+                                        .chances = setting->chances,
+                                        .brief = setting->brief,
+                                        .is_dull = is_dull,
+                                        .is_hint = is_hint };
 
     replay_run(setting->replay, &scope, judge, setting->story, &setting->report);
 }
@@ -1001,7 +1088,7 @@ static bool go_on_and_lose(void *context, const char *world, unsigned calls, cha
     (void)snprintf(name, sizeof name, "%s", "a second power loss");
     char first_loss[512];
     (void)snprintf(first_loss, sizeof first_loss, "%s", replay_current());
-    const struct replay_scope scope = { .name = name, .chances = 2, .is_dull = is_dull };
+    const struct replay_scope scope = { .name = name, .chances = 2, .is_dull = is_dull, .is_hint = is_hint };
     const uint64_t before = setting->report.violations;
     replay_run(setting->again, &scope, judge, &story, &setting->report);
     setting->report.workloads--;
@@ -1014,9 +1101,9 @@ static void lose_twice_after(struct setting *setting, bool old, const unsigned *
                              unsigned one_in)
 {
     struct vv_double d;
-    const struct replay_scope scope = { .name = old ? "twice, old" : "twice, new",
-                                        .one_in = one_in,
-                                        .is_dull = is_dull };
+    const struct replay_scope scope = {
+        .name = old ? "twice, old" : "twice, new", .one_in = one_in, .is_dull = is_dull, .is_hint = is_hint
+    };
 
     start(setting, old);
     vv_double_init(&d, &vv_vfs_system);
@@ -1133,19 +1220,19 @@ int main(int argc, char **argv)
         if (!is_asked_for(argc, argv, lengths[length - 1]))
             continue;
         setting.report = (struct replay_report){ .workloads = 0 };
-        sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? 2 : 64, scale));
+        sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? 5 : 256, scale));
         print_report(lengths[length - 1], &setting.report, &passed, &failed);
     }
     if (is_asked_for(argc, argv, "killed")) {
         setting.report = (struct replay_report){ .workloads = 0 };
         setting.brief = true;
-        killed_first(&setting, one_in(7, scale));
+        killed_first(&setting, one_in(13, scale));
         setting.brief = false;
         print_report("killed", &setting.report, &passed, &failed);
     }
     if (is_asked_for(argc, argv, "twice")) {
         setting.report = (struct replay_report){ .workloads = 0 };
-        power_lost_twice(&setting, one_in(48, scale));
+        power_lost_twice(&setting, one_in(96, scale));
         print_report("twice", &setting.report, &passed, &failed);
     }
     if (is_asked_for(argc, argv, "little")) {

@@ -38,6 +38,7 @@ static varve_status open_with(struct fixture *f, uint32_t flags)
 {
     const varve_store_options options = { .size = sizeof options,
                                           .flags = flags,
+                                          .snapshot_bytes = 8 << 10,
                                           .layout = (flags & VARVE_STORE_CREATE) != 0
                                                         ? layout
                                                         : VARVE_LAYOUT_DEFAULT };
