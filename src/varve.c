@@ -110,8 +110,9 @@ varve_status varve_store_open(const char *path, const varve_store_options *given
     *store = NULL;
     TRY(vv_door_need(path, "path"));
     TRY(vv_door_options(&options, sizeof options, given, "varve_store_options"));
-    TRY(vv_door_flags(options.flags, VARVE_STORE_CREATE | VARVE_STORE_READ_ONLY, "varve_store_options"));
-    if (options.flags == (VARVE_STORE_CREATE | VARVE_STORE_READ_ONLY))
+    TRY(vv_door_flags(options.flags, VARVE_STORE_CREATE | VARVE_STORE_READ_ONLY | VARVE_STORE_NO_THREADS,
+                      "varve_store_options"));
+    if ((options.flags & VARVE_STORE_CREATE) && (options.flags & VARVE_STORE_READ_ONLY))
         rc = vv_fail(VARVE_MISUSE, "a store cannot be made to be read only: CREATE with READ_ONLY");
     else
         rc = check_settings(&options);

@@ -480,6 +480,7 @@ static varve_status publish(varve_session *session, const varve_commit_options *
     attempt->commit->facts = attempt->change.facts;
     attempt->change.facts = facts;
     vv_commit_tell(&attempt->commit->facts, &attempt->commit->info);
+    vv_worker_changed(&session->store->worker);
 out:
     return rc;
 }

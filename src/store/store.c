@@ -374,6 +374,7 @@ void vv_store_close(varve_store *store)
         close_copy(store);
         return;
     }
+    vv_worker_stop(&store->worker);
     if (store->pool != NULL)
         vv_pool_free(store->pool);
     if (store->place != NULL)
@@ -481,6 +482,8 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     place_options.snapshot_bytes = store->config.snapshot_bytes;
     place_options.lock = &store->lock;
     TRY(store->layout->open(&store->dir, &place_options, &store->place));
+    if (!store->read_only && !(options->flags & VARVE_STORE_NO_THREADS))
+        TRY(vv_worker_start(&store->worker, store->layout, store->place));
     *out = store;
     store = NULL;
 out:

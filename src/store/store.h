@@ -17,6 +17,7 @@
 #include "page/pool.h"
 #include "store/config.h"
 #include "store/layout.h"
+#include "store/worker.h"
 
 enum { VV_FORMAT = 1 };
 
@@ -31,6 +32,7 @@ struct varve_store {
     struct vv_config config;            /* in force; guarded by `mutex` */
     varve_durability _Atomic durability; /* the same */
     bool read_only;
+    struct vv_worker worker; /* of a store that is written to, unless it was opened without threads */
     unsigned _Atomic sessions; /* begun and not ended */
     pid_t owner;               /* the process that opened it: a forked child has a copy and may only close it */
     unsigned _Atomic holders;  /* the opener and every session and commit: the last one closes */

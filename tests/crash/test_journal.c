@@ -24,6 +24,7 @@ static const struct vv_journal_limits small = {
     .checkpoint_bytes = 1 << 20,
     .views = 2,
     .frames = 2,
+    .close_records = 2,
 };
 enum { PREPARED = 4, FIRST_TAG = 40 };
 

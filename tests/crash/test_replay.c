@@ -124,7 +124,7 @@ static int deed_of_step(const struct story *story, unsigned count, unsigned step
 
 static varve_status open_store(struct run *run, uint32_t flags)
 {
-    const varve_store_options options = { .size = sizeof options, .flags = flags };
+    const varve_store_options options = { .size = sizeof options, .flags = flags | VARVE_STORE_NO_THREADS };
 
     run->store = NULL;
     return vv_store_open(run->vfs, run->path, &options, &run->store);

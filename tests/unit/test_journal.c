@@ -1088,6 +1088,29 @@ static void a_last_record_without_its_padding_stays(void **state)
         assert_reads(f, i);
 }
 
+/* Closing leaves the next opening no long tail to read. */
+static void what_is_closed_with_a_tail_opens_flat(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_journal_limits flat = large;
+
+    flat.close_records = 4;
+    f->limits = &flat;
+    close_place(f);
+    open_place(f);
+    commit_line(f, 3);
+    close_place(f);
+    open_place(f);
+    assert_int_equal(f->place->index.tail_count, 3); /* few: not worth a checkpoint */
+    commit_line(f, 9);
+    close_place(f);
+    open_place(f);
+    assert_int_equal(f->place->index.tail_count, 0);
+    for (size_t i = 0; i < f->count; i++)
+        assert_reads(f, i);
+    f->limits = &small;
+}
+
 static void a_lost_end_is_damage_when_head_knows_of_it(void **state)
 {
     struct fixture *f = *state;
@@ -1418,6 +1441,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_damaged_byte_is_told_and_the_rest_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(commits_behind_a_broken_header_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_last_record_without_its_padding_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_closed_with_a_tail_opens_flat, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_end_is_damage_when_head_knows_of_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_log_that_is_gone_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_sync_poisons_until_reopened, set_up, tear_down),

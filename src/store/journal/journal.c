@@ -26,6 +26,7 @@ const struct vv_journal_limits vv_journal_limits = {
     .checkpoint_bytes = 64 << 10,
     .views = 1,
     .frames = 1,
+    .close_records = 2,
 };
 #else
 const struct vv_journal_limits vv_journal_limits = {
@@ -34,6 +35,7 @@ const struct vv_journal_limits vv_journal_limits = {
     .checkpoint_bytes = 4 << 20,
     .views = 8,
     .frames = 64,
+    .close_records = 16,
 };
 #endif
 
@@ -327,12 +329,33 @@ out:
     return rc;
 }
 
+/* So that the next opening has no tail to read. The commits are made: what fails here is a longer way, no more. */
+static void checkpoint_tail(struct vv_place *place)
+{
+    const struct vv_index *index = &place->index;
+    const struct vv_index_commit *newest = NULL;
+    struct vv_record record;
+    uint64_t address = 0;
+
+    if (place->limits.close_records == 0 || index->tail_count < place->limits.close_records)
+        return;
+    newest = &index->tail[index->tail_count - 1];
+    if (vv_index_find(index, newest->id, &address) != VARVE_OK || address == 0)
+        return; /* deleted meanwhile */
+    vv_place_take_turn(place);
+    if (vv_log_record(&place->log, address, VV_RECORD_COMMIT, &record) == VARVE_OK)
+        (void)vv_place_checkpoint(place, &record);
+    vv_place_end_turn(place);
+}
+
 void vv_journal_close(struct vv_place *place)
 {
     if (place == NULL)
         return;
-    if (place->announced && !place->poisoned && vv_place_persist(place) == VARVE_OK)
+    if (place->announced && !place->poisoned && vv_place_persist(place) == VARVE_OK) {
+        checkpoint_tail(place);
         vv_place_tell(place); /* without it the next opening reads more */
+    }
     vv_file_close(&place->head_file);
     if (place->parts) {
         vv_index_release(&place->index);
