@@ -15,7 +15,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 
 # Program of the build, arguments, and what it tells of.
 PROGRAMS = (
-    ("crash_journal", ("commit", "refs", "code"), ("kill", "fault")),
+    ("crash_journal", ("commit", "refs", "code", "pairs", "pairs-in-use"), ("kill", "fault")),
     ("replay", ("little",), ("replay",)),
     ("corrupt", (), ("corrupt",)),
     ("hold", (), ("hold",)),
@@ -34,6 +34,9 @@ PLANTS = (
     ("debris-accepted", "replay", "a record at the log's end is taken without its sums"),
     ("epoch-kept", "replay", "an opening goes on in the epoch of the one before"),
     ("sector-rewritten", "replay", "a block that holds acknowledged bytes is written again"),
+    ("image-in-place", "kill", "an image file is written into while it is mapped"),
+    ("spare-trusted", "kill", "an image file that was left half-written is mapped"),
+    ("image-sync", "replay", "an image file is called whole before its pages are synced"),
     ("failure-kept", "fault", "a record whose write failed stays in the log"),
     ("retry-sync", "fault", "a failed sync is tried again and believed"),
     ("sync-error-ignored", "fault", "nobody looks whether a sync failed"),

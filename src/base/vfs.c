@@ -424,6 +424,15 @@ varve_status vv_dir_unlink(const struct vv_dir *dir, const char *name)
     return number == 0 ? VARVE_OK : vv_fail_errno(number, "unlink %s", name);
 }
 
+varve_status vv_dir_rename(const struct vv_dir *dir, const char *from, const char *to)
+{
+    const int number = dir->vfs->rename(dir->vfs, dir->fd, from, to, true);
+
+    if (number == EIO || number == EINTR)
+        return vv_fail_uncertain(number, "rename %s to %s", from, to); /* V3 */
+    return number == 0 ? VARVE_OK : vv_fail_errno(number, "rename %s to %s", from, to);
+}
+
 void vv_dir_close(struct vv_dir *dir)
 {
     if (dir->fd != -1)
@@ -684,15 +693,11 @@ out:
 
 static varve_status temp_publish(struct temp *temp, const char *name)
 {
-    const struct vv_dir *dir = temp->dir;
-    const int number = dir->vfs->rename(dir->vfs, dir->fd, temp->name, name, true);
+    const varve_status rc = vv_dir_rename(temp->dir, temp->name, name);
 
-    if (number == EIO || number == EINTR)
-        return vv_fail_uncertain(number, "rename %s to %s", temp->name, name); /* V3 */
-    if (number != 0)
-        return vv_fail_errno(number, "rename %s to %s", temp->name, name);
-    temp->name[0] = '\0';
-    return VARVE_OK;
+    if (rc == VARVE_OK)
+        temp->name[0] = '\0';
+    return rc;
 }
 
 static void temp_discard(struct temp *temp)

@@ -91,6 +91,8 @@ varve_status vv_dir_each(const struct vv_dir *dir, vv_name_fn each, void *contex
 /* INVALID unless the directory is this user's own and nobody else may write into it. */
 varve_status vv_dir_private(const struct vv_dir *dir);
 varve_status vv_dir_unlink(const struct vv_dir *dir, const char *name); /* absent is fine */
+/* What had the name `to` goes. VARVE_UNCERTAIN: nobody knows which of the two it names. Not synced. */
+varve_status vv_dir_rename(const struct vv_dir *dir, const char *from, const char *to);
 void vv_dir_close(struct vv_dir *dir);
 
 /* VARVE_NOT_FOUND when absent, VARVE_EXISTS with EXCLUSIVE when not, VARVE_CORRUPT when it is no regular file. */

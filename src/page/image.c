@@ -195,6 +195,7 @@ struct vv_image {
     uint64_t back_size; /* while torn: the length to go back to */
     vv_base_fn read_base;
     void *context;
+    uint64_t note;
     bool armed, exposed;
     bool placed; /* at an address that was asked for */
     bool copies; /* every base page that is not zero is in memory: all rungs but armed */
@@ -825,6 +826,23 @@ uint64_t vv_image_base_size(const struct vv_image *image)
 bool vv_image_exposed(const struct vv_image *image)
 {
     return image->exposed;
+}
+
+varve_status vv_image_share(struct vv_image *image, bool yes)
+{
+    if (image->size > 0 && madvise(image->bytes, image->size, yes ? MADV_DOFORK : MADV_DONTFORK) != 0)
+        return vv_fail_errno(errno, "let a forked child have an image, or not");
+    return VARVE_OK;
+}
+
+void vv_image_note(struct vv_image *image, uint64_t note)
+{
+    image->note = note;
+}
+
+uint64_t vv_image_noted(const struct vv_image *image)
+{
+    return image->note;
 }
 
 uint64_t vv_image_private_bytes(const struct vv_image *image)

@@ -85,6 +85,11 @@ bool vv_image_backed_page(const struct vv_image *image, uint64_t page, const uin
 /* The file's bytes of this page were compared with what the store knows of them: its changes are not `unproven` again
  * until the image is moved. */
 void vv_image_prove(struct vv_image *image, uint64_t page);
+/* Let a forked child have its memory, or (as it is from the start) no longer. */
+varve_status vv_image_share(struct vv_image *image, bool yes);
+/* A number that its owner keeps with it; 0 at first. */
+void vv_image_note(struct vv_image *image, uint64_t note);
+uint64_t vv_image_noted(const struct vv_image *image);
 /* The content now is the base. `read_base` must answer for any page below the base's size until the next rebase.
  * On an image that is armed already (from the pool; no levels, nothing written): only who answers changes. */
 varve_status vv_image_arm(struct vv_image *image, vv_base_fn read_base, void *context);

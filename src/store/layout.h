@@ -108,6 +108,24 @@ struct vv_layout_stat {
     bool poisoned, damaged;
 };
 
+/* A file that holds memory as `tree` says, to be mapped: page i of it at offset + i * 4096. */
+struct vv_source {
+    struct vv_file file; /* lent; fd -1: none */
+    uint64_t offset, pages;
+    const struct vv_pagetree *tree; /* lent */
+    void *owner;                    /* the layout's */
+};
+
+/* An image that nobody writes to for a moment. */
+struct vv_frozen {
+    varve_module_id module;
+    struct vv_pagetree *tree; /* of its content; lent */
+    const uint8_t *bytes;
+    /* Let a forked child have its memory, or no longer. */
+    varve_status (*share)(void *context, bool yes);
+    void *context;
+};
+
 struct vv_pending; /* a prepared commit; the layout's */
 struct vv_place;   /* an open store of this layout; the layout's */
 
@@ -154,11 +172,32 @@ struct vv_layout {
 
     /* The bytes of a stored page, checked against `leaf`'s hash (CORRUPT, naming the file). */
     varve_status (*read)(struct vv_place *place, const struct vv_leaf *leaf, uint8_t page[VV_PAGE_SIZE]);
-    /* All present pages of a tree, in any order, frames read once; for filling an image. */
-    varve_status (*read_all)(struct vv_place *place, const struct vv_pagetree *tree,
-                             varve_status (*put)(void *context, uint64_t index,
-                                                 const uint8_t page[VV_PAGE_SIZE]),
-                             void *context);
+    /* A file to map that holds memory near to `wanted`, a tree of this module; or none (fd -1). Never fails: a cache
+     * that is not there costs reading. What it gives stays as it is until source_end, whatever is written meanwhile. */
+    void (*source)(struct vv_place *place, const varve_module_id *module, const struct vv_pagetree *wanted,
+                   struct vv_source *source);
+    void (*source_end)(struct vv_place *place, struct vv_source *source);
+    /* Rises when there may be nearer files than before. */
+    uint64_t (*source_version)(struct vv_place *place);
+    /* A file of this module has other bytes than it said: no more is to be mapped of it. What was mapped before
+     * the version that `source_sound` answers may be of such a file. */
+    void (*source_rotten)(struct vv_place *place, const varve_module_id *module);
+    uint64_t (*source_sound)(struct vv_place *place);
+    /* The pages of `tree` that are not as in `from` (NULL: all zero), in any order, frames read once; for filling
+     * an image. NULL for a page: it is zero. */
+    varve_status (*read_diff)(struct vv_place *place, const struct vv_pagetree *from,
+                              const struct vv_pagetree *tree,
+                              varve_status (*put)(void *context, uint64_t index, const uint8_t *page),
+                              void *context);
+
+    /* See that files are as near as they can be to where the branches stand. `fork`: the next commit is asked to
+     * freeze its images for it, and the call returns at once. */
+    varve_status (*snapshot)(struct vv_place *place, bool fork);
+    /* Does the layout want to see images as a commit left them, to write them out in a forked child? */
+    bool (*wants_frozen)(struct vv_place *place);
+    /* Nobody writes to these images until it returns; all of them are as in the commit `facts`. */
+    varve_status (*freeze)(struct vv_place *place, const struct vv_commit_facts *facts, struct vv_frozen *images,
+                           size_t count);
 
     /* Bytecode by hash: durable when put returns (J6); caller frees what get gives. */
     varve_status (*code_put)(struct vv_place *place, const uint8_t hash[32], const void *code, size_t size);

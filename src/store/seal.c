@@ -54,7 +54,7 @@ static varve_status prove_base(struct vv_image *image, const struct vv_image_cha
 /* Put the pages into the tree, and learn from its old leaves where their base bytes are. */
 static varve_status set_leaves(struct vv_pagetree *tree, struct vv_image *image,
                                const struct vv_image_change *changes, size_t count,
-                               struct vv_page_change *pages)
+                               struct vv_page_change *pages, bool *rotten)
 {
     varve_status rc = VARVE_OK;
 
@@ -66,7 +66,9 @@ static varve_status set_leaves(struct vv_pagetree *tree, struct vv_image *image,
             (struct vv_page_change){ .index = changes[i].index, .bytes = zero ? NULL : changes[i].bytes };
         memcpy(pages[i].hash, changes[i].hash, VV_HASH_SIZE);
         TRY(vv_pagetree_get(tree, pages[i].index, &leaf, &present));
-        TRY(prove_base(image, &changes[i], present ? leaf.hash : vv_hash_zero));
+        rc = prove_base(image, &changes[i], present ? leaf.hash : vv_hash_zero);
+        *rotten = rc == VARVE_CORRUPT;
+        TRY(rc);
         if (present && leaf.locator != 0 && changes[i].runs != NULL) {
             pages[i].base = changes[i].base;
             pages[i].base_locator = leaf.locator;
@@ -83,7 +85,7 @@ out:
 }
 
 static varve_status seal_memory(struct vv_module *module, struct vv_image *image,
-                                struct vv_module_change *change)
+                                struct vv_module_change *change, bool *rotten)
 {
     const uint64_t page_count = vv_pages_for(vv_image_size(image));
     const struct vv_image_change *changes = NULL;
@@ -94,7 +96,7 @@ static varve_status seal_memory(struct vv_module *module, struct vv_image *image
     if (page_count != module->memory.page_count)
         TRY(vv_pagetree_resize(&module->memory, page_count));
     TRY(vv_alloc(&change->pages, count, sizeof *change->pages));
-    TRY(set_leaves(&module->memory, image, changes, count, change->pages));
+    TRY(set_leaves(&module->memory, image, changes, count, change->pages, rotten));
     change->page_count = count;
 out:
     return rc;
@@ -107,12 +109,20 @@ static void change_release(struct vv_module_change *change)
     *change = (struct vv_module_change){ .after = NULL };
 }
 
+/* The session has worked on rot: nothing of it is kept, and no other is to meet the same. */
+static void give_up_file(varve_session *session, const varve_module_id *id)
+{
+    session->store->layout->source_rotten(session->store->place, id);
+    vv_session_poison(session, VARVE_CORRUPT);
+}
+
 /* The module as it is now, held, and how it differs from the base. Nothing does: `after` is the base. */
 static varve_status seal_working(varve_session *session, struct vv_working *working,
                                  struct vv_module_change *change)
 {
     uint8_t was[VV_HASH_SIZE], is[VV_HASH_SIZE];
     struct vv_module *module = NULL;
+    bool rotten = false;
     varve_status rc = VARVE_OK;
 
     *change = (struct vv_module_change){ .id = working->id };
@@ -127,7 +137,7 @@ static varve_status seal_working(varve_session *session, struct vv_working *work
     }
     TRY(vv_module_clone(working->fields, &module));
     if (working->image != NULL)
-        TRY(seal_memory(module, working->image->image, change));
+        TRY(seal_memory(module, working->image->image, change, &rotten));
     TRY(vv_module_leaf(module, is));
     if (working->base != NULL) {
         TRY(vv_module_leaf(working->base, was));
@@ -143,6 +153,8 @@ static varve_status seal_working(varve_session *session, struct vv_working *work
     module = NULL;
 out:
     vv_module_drop(module);
+    if (rotten)
+        give_up_file(session, &working->id);
     if (rc != VARVE_OK)
         change_release(change);
     return rc;
@@ -610,11 +622,46 @@ static void end_unchanged(varve_session *session, bool chained, struct vv_state 
     *ended = true;
 }
 
+static varve_status share_image(void *context, bool yes)
+{
+    return vv_image_share(context, yes);
+}
+
+/* Let the layout write out what is committed, in a child that is forked here. Whatever becomes of that, the commit
+ * stands. */
+static void freeze_images(varve_session *session, struct attempt *attempt)
+{
+    const varve_store *store = session->store;
+    struct vv_frozen *frozen = NULL;
+    size_t count = 0, most = 0;
+
+    if (attempt->change.unlocated || !store->layout->wants_frozen(store->place))
+        return;
+    for (const varve_image *image = session->images; image != NULL; image = image->next)
+        most++;
+    if (vv_alloc(&frozen, most, sizeof *frozen) != VARVE_OK)
+        return;
+    for (varve_image *image = session->images; image != NULL; image = image->next) {
+        struct vv_module *module = NULL;
+        if (!is_current(image) ||
+            vv_state_get(&attempt->sealed.state, &image->working->id, &module) != VARVE_OK || module == NULL)
+            continue;
+        frozen[count++] = (struct vv_frozen){ .module = module->id,
+                                              .tree = &module->memory,
+                                              .bytes = vv_image_bytes(image->image),
+                                              .share = share_image,
+                                              .context = image->image };
+    }
+    (void)store->layout->freeze(store->place, &attempt->commit->facts, frozen, count);
+    vv_free(frozen);
+}
+
 static void end_committed(varve_session *session, const varve_commit_options *options,
                           struct attempt *attempt, varve_commit **commit, bool *ended)
 {
     const bool chained = options->flags & VARVE_COMMIT_CHAIN;
 
+    freeze_images(session, attempt);
     vv_session_forget_savepoints(session);
     tell_outcome(session);
     *commit = attempt->commit;

@@ -557,6 +557,7 @@ void vv_store_stat(varve_store *store, varve_store_info *info)
         .writer_pid = writer_of(store),
         .bytes_stored = stat.bytes_stored,
         .journal_bytes = stat.journal_bytes,
+        .snapshots_taken = stat.snapshots_taken,
         .sessions_open = store->sessions,
         .writes_poisoned = stat.poisoned,
         .damaged = stat.damaged,

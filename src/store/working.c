@@ -14,6 +14,11 @@
 /* Bytes of changed pages that an image keeps for its next commit: reading one back from the log costs as much as
  * all the rest of committing it. */
 enum { SHADOW_BUDGET = 64 << 20 };
+#ifdef VV_TORTURE
+enum { MOVE_ABOVE = 8 << 10 };
+#else
+enum { MOVE_ABOVE = 1 << 20 }; /* private bytes from which on it pays to look for a nearer file */
+#endif
 #define RESERVE_DEFAULT (UINT64_C(4) << 30)
 
 /* ---- Images ----------------------------------------------------------------------------------- */
@@ -66,7 +71,7 @@ out:
     return rc;
 }
 
-static varve_status fill_page(void *context, uint64_t index, const uint8_t page[VV_PAGE_SIZE])
+static varve_status fill_page(void *context, uint64_t index, const uint8_t *page)
 {
     return vv_image_fill(context, index, page, 1);
 }
@@ -75,23 +80,67 @@ static varve_status fill_page(void *context, uint64_t index, const uint8_t page[
 static struct vv_image *take_warm(varve_session *session, struct vv_module *origin,
                                   const struct vv_image_config *config)
 {
+    const varve_store *store = session->store;
     uint8_t root[VV_HASH_SIZE];
 
     if (origin == NULL || vv_pagetree_root(&origin->memory, root) != VARVE_OK)
         return NULL;
     struct vv_image *image =
-        vv_pool_take_at(session->store->pool, origin->id.bytes, root, config->limit, config->address);
-    if (image != NULL && vv_image_reserve(image) < config->reserve) {
+        vv_pool_take_at(store->pool, origin->id.bytes, root, config->limit, config->address);
+    const bool sound = image != NULL && (vv_image_backed_pages(image) == 0 ||
+                                         vv_image_noted(image) >= store->layout->source_sound(store->place));
+    if (image != NULL && (!sound || vv_image_reserve(image) < config->reserve)) {
         vv_image_free(image);
         image = NULL;
     }
     return image;
 }
 
-static varve_status map_image(varve_session *session, struct vv_module *origin, uint64_t size,
-                              const struct vv_image_config *config, struct vv_image **out)
+/* A file below an image, until no mapping of it is left. */
+struct backing {
+    varve_store *store; /* outlives its images */
+    struct vv_source source;
+};
+
+static void end_backing(void *context)
+{
+    struct backing *backing = context;
+
+    backing->store->layout->source_end(backing->store->place, &backing->source);
+    vv_free(backing);
+}
+
+/* The nearest file for this memory; NULL when there is none. A cache never makes an opening fail. */
+static struct backing *find_backing(varve_store *store, const struct vv_module *origin)
+{
+    struct backing *backing = NULL;
+
+    if (vv_alloc(&backing, 1, sizeof *backing) != VARVE_OK)
+        return NULL;
+    backing->store = store;
+    store->layout->source(store->place, &origin->id, &origin->memory, &backing->source);
+    if (backing->source.file.fd >= 0 && backing->source.pages > 0)
+        return backing;
+    end_backing(backing);
+    return NULL;
+}
+
+static struct vv_backing as_backing(struct backing *backing)
+{
+    return (struct vv_backing){ .file = &backing->source.file,
+                                .offset = backing->source.offset,
+                                .pages = backing->source.pages,
+                                .release = end_backing,
+                                .context = backing };
+}
+
+/* A file below, which is taken over, and what differs on top; `backing` NULL: everything is read. */
+static varve_status fill_image(varve_session *session, struct vv_module *origin, uint64_t size,
+                               const struct vv_image_config *config, struct backing *backing,
+                               struct vv_image **out)
 {
     const varve_store *store = session->store;
+    const struct vv_pagetree *from = backing == NULL ? NULL : backing->source.tree;
     struct vv_tracker *tracker = NULL;
     struct vv_image *image = NULL;
     varve_status rc = VARVE_OK;
@@ -99,13 +148,102 @@ static varve_status map_image(varve_session *session, struct vv_module *origin, 
     TRY(vv_store_tracker(session->store, &tracker));
     TRY(vv_image_new(tracker, config, &image));
     TRY(vv_image_set_size(image, size));
+    if (backing != NULL) {
+        const struct vv_backing below = as_backing(backing);
+        TRY(vv_image_back(image, &below));
+        backing = NULL;
+    }
     if (origin != NULL)
-        TRY(store->layout->read_all(store->place, &origin->memory, fill_page, image));
+        TRY(store->layout->read_diff(store->place, from, &origin->memory, fill_page, image));
     *out = image;
     image = NULL;
 out:
+    if (backing != NULL)
+        end_backing(backing);
     vv_image_free(image);
     return rc;
+}
+
+static varve_status map_image(varve_session *session, struct vv_module *origin, uint64_t size,
+                              const struct vv_image_config *config, struct vv_image **out)
+{
+    varve_store *store = session->store;
+    const uint64_t version = store->layout->source_version(store->place);
+    struct backing *backing = origin == NULL ? NULL : find_backing(store, origin);
+    varve_status rc = VARVE_OK;
+
+    if (backing != NULL) {
+        rc = fill_image(session, origin, size, config, backing, out);
+        if (rc == VARVE_OK)
+            vv_image_note(*out, version);
+        if (rc != VARVE_CORRUPT)
+            return rc;
+    }
+    rc = fill_image(session, origin, size, config, NULL, out);
+    if (rc == VARVE_OK)
+        vv_image_note(*out, version);
+    return rc;
+}
+
+/* ---- Moving to a nearer file ------------------------------------------------------------------ */
+
+/* Pages of the base that a file has not. */
+struct lacking {
+    uint32_t *pages;
+    size_t count, capacity, most;
+    uint64_t page_count;
+};
+
+static varve_status list_lacking(void *context, uint64_t index, const struct vv_leaf *from,
+                                 const struct vv_leaf *to)
+{
+    struct lacking *lacking = context;
+
+    (void)from;
+    (void)to;
+    if (index >= lacking->page_count)
+        return VARVE_OK;
+    if (lacking->count == lacking->most)
+        return VARVE_END;
+    if (lacking->count == lacking->capacity) {
+        const size_t capacity = lacking->capacity == 0 ? 64 : 2 * lacking->capacity;
+        const varve_status rc = vv_resize(&lacking->pages, capacity, sizeof *lacking->pages);
+        if (rc != VARVE_OK)
+            return rc;
+        lacking->capacity = capacity;
+    }
+    lacking->pages[lacking->count++] = (uint32_t)index;
+    return VARVE_OK;
+}
+
+/* A clean image whose base is `origin` moves to a file that was written since it was mapped, when that sets at least
+ * half of its private memory free. Not doing so is no failure, unless the image was lost over it (HOST_LIMIT). */
+static varve_status move_image(varve_store *store, struct vv_image *image, const struct vv_module *origin)
+{
+    const uint64_t version = store->layout->source_version(store->place);
+    const uint64_t private_bytes = vv_image_private_bytes(image);
+    struct lacking lacking = { .page_count = origin->memory.page_count,
+                               .most = (size_t)(private_bytes / VV_PAGE_SIZE / 2) };
+    struct backing *backing = NULL;
+    varve_status rc = VARVE_OK;
+
+    if (version == vv_image_noted(image) || private_bytes < MOVE_ABOVE || vv_image_exposed(image))
+        return VARVE_OK;
+    vv_image_note(image, version);
+    backing = find_backing(store, origin);
+    if (backing == NULL)
+        return VARVE_OK;
+    rc = vv_pagetree_diff(backing->source.tree, &origin->memory, list_lacking, &lacking);
+    if (rc == VARVE_OK) {
+        const struct vv_backing below = as_backing(backing);
+        rc = vv_image_move(image, &below, lacking.pages, lacking.count);
+        if (rc == VARVE_OK)
+            backing = NULL;
+    }
+    if (backing != NULL)
+        end_backing(backing);
+    vv_free(lacking.pages);
+    return rc == VARVE_HOST_LIMIT ? rc : VARVE_OK;
 }
 
 static bool can_come_back(const varve_session *session, const varve_image *image)
@@ -148,6 +286,8 @@ static varve_status make_image(varve_session *session, struct vv_working *workin
     if (image->image == NULL)
         TRY(map_image(session, origin, size, config, &image->image));
     TRY(vv_image_arm(image->image, read_base, image));
+    if (origin != NULL)
+        TRY(move_image(session->store, image->image, origin));
     image->next = session->images;
     session->images = image;
     *out = image;
@@ -167,6 +307,8 @@ varve_status vv_session_rebase_image(varve_image *image, struct vv_module *origi
     rc = vv_image_rebase(image->image, read_base, image, SHADOW_BUDGET);
     vv_module_drop(image->origin);
     image->origin = origin;
+    if (rc == VARVE_OK && origin != NULL)
+        rc = move_image(image->session->store, image->image, origin);
     return rc;
 }
 

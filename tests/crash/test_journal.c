@@ -12,6 +12,7 @@
 #include "store/codepool.h"
 #include "store/journal/journal.h"
 #include "store/journal/repair.h"
+#include "store/journal/snapshot.h"
 #include "page/root.h"
 #include "sweep.h"
 
@@ -25,6 +26,8 @@ static const struct vv_journal_limits small = {
     .views = 2,
     .frames = 2,
     .close_records = 2,
+    .image_pages = 1,
+    .image_files = 8,
 };
 enum { PREPARED = 4, FIRST_TAG = 40 };
 
@@ -276,6 +279,85 @@ static varve_status run_code(const struct vv_vfs *vfs, const char *path, struct 
         for (size_t i = 0; i < 3; i++)
             rc = rc == VARVE_OK ? statuses[i] : rc;
     }
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+/* A snapshot that fails is no failure of anything else, unless it is the log that is uncertain. */
+static varve_status snapshot_step(struct vv_place *place)
+{
+    const varve_status rc = vv_place_snapshot(place, false);
+
+    return rc == VARVE_UNCERTAIN ? rc : VARVE_OK;
+}
+
+/* A store with pairs of image files. */
+static varve_status prepare_pairs(const char *path, struct sweep_ledger *ledger, void *context)
+{
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    varve_status rc = prepare_journal(path, ledger, context);
+
+    if (rc == VARVE_OK)
+        rc = open_store(&vv_vfs_system, path, false, &dir, &place);
+    for (unsigned step = PREPARED + 1; rc == VARVE_OK && step <= PREPARED + 3; step++) {
+        rc = commit_step(place, ledger, step);
+        if (rc == VARVE_OK)
+            rc = vv_place_snapshot(place, false);
+    }
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+static bool is_as_it_was(const struct vv_image_file *file)
+{
+    uint64_t bad = UINT64_MAX;
+
+    return vv_image_file_verify(file, 0, file->tree.page_count, &bad) == VARVE_MEMORY || bad == UINT64_MAX;
+}
+
+/* The older files are written over where they lie, but for those in use, which are replaced. */
+static varve_status run_snapshots(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                                  void *context)
+{
+    const bool *in_use = context;
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct vv_image_file *used[2 * MODEL_MODULES] = { NULL };
+
+    for (unsigned i = 0; place != NULL && *in_use && i < 2 * MODEL_MODULES; i++) {
+        varve_module_id id;
+        model_module_id(i / 2, &id);
+        used[i] = vv_images_use(&place->images, &id, i % 2);
+    }
+    if (place != NULL) {
+        const varve_status statuses[] = { commit_step(place, ledger, PREPARED + 4), snapshot_step(place) };
+        for (size_t i = 0; i < 2; i++)
+            rc = rc == VARVE_OK ? statuses[i] : rc;
+        for (unsigned i = 0; i < 2 * MODEL_MODULES; i++) {
+            if (used[i] != NULL && !is_as_it_was(used[i]))
+                rc = vv_fail(VARVE_CONFLICT, "a file that was in use was written into");
+            vv_images_leave(&place->images, used[i]);
+        }
+    }
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+/* Whoever opens the store next goes on with what was left half-written. */
+static varve_status reopen_and_snapshot(const struct vv_vfs *vfs, const char *path, void *context)
+{
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    varve_status rc = open_store(vfs, path, false, &dir, &place);
+
+    (void)context;
+    if (rc == VARVE_OK)
+        rc = snapshot_step(place);
     vv_journal_close(place);
     vv_dir_close(&dir);
     return rc;
@@ -551,7 +633,7 @@ out:
 
 static bool is_hint(const char *name)
 {
-    return strcmp(name, "head") == 0;
+    return strcmp(name, "head") == 0 || strncmp(name, "image", 5) == 0;
 }
 
 int main(int argc, char **argv)
@@ -559,12 +641,16 @@ int main(int argc, char **argv)
     static unsigned one = 1;
     static unsigned few = 2;
     static unsigned many = 9;
+    static bool no = false;
+    static bool yes = true;
     const struct sweep_op ops[] = {
         { "create", NULL, run_create, check_journal, NULL, is_hint, NULL },
         { "commit", prepare_journal, run_commits, check_journal, NULL, is_hint, &few },
         { "turnover", prepare_journal, run_commits, check_journal, NULL, is_hint, &many },
         { "refs", prepare_journal, run_refs, check_journal, NULL, is_hint, NULL },
         { "reopened", prepare_journal, run_reopened, check_journal, NULL, is_hint, NULL },
+        { "pairs", prepare_pairs, run_snapshots, check_journal, reopen_and_snapshot, is_hint, &no },
+        { "pairs-in-use", prepare_pairs, run_snapshots, check_journal, NULL, is_hint, &yes },
         { "code", prepare_journal, run_code, check_journal, NULL, is_hint, NULL },
         { "recovery", prepare_journal, run_commits, check_journal, reopen_journal, is_hint, &one },
         { "repair", prepare_damaged, run_repair, check_repaired, repair_again, is_hint, NULL },

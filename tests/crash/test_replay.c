@@ -29,6 +29,7 @@
 #include "page/root.h"
 #include "replay.h"
 #include "scratch.h"
+#include "store/journal/snapshot.h"
 #include "store/store.h"
 #include "tally.h"
 
@@ -524,6 +525,17 @@ out:
     return rc;
 }
 
+/* On a store with history the older file of a pair is written over where it lies. */
+static varve_status op_snapshot(struct run *run)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(commit(run, ONE_PAGE, VARVE_DURABLE));
+    TRY(vv_place_snapshot(run->store->place, false));
+out:
+    return rc;
+}
+
 struct operation {
     const char *name;
     varve_status (*run)(struct run *run);
@@ -534,7 +546,7 @@ static const struct operation operations[] = {
     { "restore", op_restore }, { "delete", op_delete },     { "checkpoint", op_checkpoint },
     { "reopen", op_reopen },   { "buffered", op_buffered }, { "persist", op_persist },
     { "again", op_again },     { "remove", op_remove },     { "tidy", op_tidy },
-    { "reclaim", op_reclaim },
+    { "reclaim", op_reclaim }, { "snapshot", op_snapshot },
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 
@@ -870,8 +882,8 @@ static void start(struct setting *setting, bool old)
 static void make_history(struct setting *setting)
 {
     struct run run = run_at(setting->old, &vv_vfs_system, NULL, &setting->old_story);
-    varve_status (*const steps[])(
-        struct run *) = { op_many, op_code, op_branch, op_one, op_checkpoint, op_one };
+    varve_status (*const steps[])(struct run *) = { op_many,       op_code,     op_branch,   op_one,
+                                                    op_checkpoint, op_snapshot, op_snapshot, op_one };
 
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         if (steps[i](&run) != VARVE_OK)

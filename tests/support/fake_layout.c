@@ -241,26 +241,90 @@ static varve_status read_page(struct vv_place *place, const struct vv_leaf *leaf
 
 struct fill {
     struct vv_place *place;
-    varve_status (*put)(void *context, uint64_t index, const uint8_t page[VV_PAGE_SIZE]);
+    uint64_t page_count;
+    varve_status (*put)(void *context, uint64_t index, const uint8_t *page);
     void *context;
 };
 
-static varve_status fill_leaf(void *context, uint64_t index, const struct vv_leaf *leaf)
+static varve_status fill_leaf(void *context, uint64_t index, const struct vv_leaf *from,
+                              const struct vv_leaf *to)
 {
     const struct fill *fill = context;
     uint8_t page[VV_PAGE_SIZE];
-    const varve_status rc = read_page(fill->place, leaf, page);
 
+    (void)from;
+    if (index >= fill->page_count)
+        return VARVE_OK;
+    if (to == NULL)
+        return fill->put(fill->context, index, NULL);
+    const varve_status rc = read_page(fill->place, to, page);
     return rc == VARVE_OK ? fill->put(fill->context, index, page) : rc;
 }
 
-static varve_status
-read_all(struct vv_place *place, const struct vv_pagetree *tree,
-         varve_status (*put)(void *context, uint64_t index, const uint8_t page[VV_PAGE_SIZE]), void *context)
+static varve_status read_diff(struct vv_place *place, const struct vv_pagetree *from,
+                              const struct vv_pagetree *tree,
+                              varve_status (*put)(void *context, uint64_t index, const uint8_t *page),
+                              void *context)
 {
-    struct fill fill = { .place = place, .put = put, .context = context };
+    struct fill fill = { .place = place, .page_count = tree->page_count, .put = put, .context = context };
 
-    return vv_pagetree_each(tree, 0, fill_leaf, &fill);
+    return vv_pagetree_diff(from, tree, fill_leaf, &fill);
+}
+
+static void source(struct vv_place *place, const varve_module_id *module, const struct vv_pagetree *wanted,
+                   struct vv_source *found)
+{
+    (void)place;
+    (void)module;
+    (void)wanted;
+    *found = (struct vv_source){ .file = VV_FILE_NONE };
+}
+
+static void source_end(struct vv_place *place, struct vv_source *found)
+{
+    (void)place;
+    VV_ASSERT(found->file.fd == -1);
+}
+
+static uint64_t source_version(struct vv_place *place)
+{
+    (void)place;
+    return 0;
+}
+
+static void source_rotten(struct vv_place *place, const varve_module_id *module)
+{
+    (void)place;
+    (void)module;
+}
+
+static uint64_t source_sound(struct vv_place *place)
+{
+    (void)place;
+    return 0;
+}
+
+static varve_status snapshot(struct vv_place *place, bool fork)
+{
+    (void)place;
+    (void)fork;
+    return VARVE_OK;
+}
+
+static bool wants_frozen(struct vv_place *place)
+{
+    (void)place;
+    return false;
+}
+
+static varve_status freeze(struct vv_place *place, const struct vv_commit_facts *facts,
+                           struct vv_frozen *images, size_t count)
+{
+    (void)place;
+    (void)facts;
+    (void)images;
+    (void)count;
+    return VARVE_OK;
 }
 
 static const struct code *code_of(const struct vv_place *place, const uint8_t hash[32])
@@ -575,7 +639,15 @@ const struct vv_layout fake_layout = {
     .view = view,
     .changed = changed,
     .read = read_page,
-    .read_all = read_all,
+    .source = source,
+    .source_end = source_end,
+    .source_version = source_version,
+    .source_rotten = source_rotten,
+    .source_sound = source_sound,
+    .snapshot = snapshot,
+    .read_diff = read_diff,
+    .wants_frozen = wants_frozen,
+    .freeze = freeze,
     .code_put = code_put,
     .code_get = code_get,
     .ref_get = ref_get,

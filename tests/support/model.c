@@ -273,12 +273,45 @@ static varve_status compare_page(const struct comparing *comparing, uint64_t ind
     return vv_fail(VARVE_CONFLICT, "page %u of module %u is another", (unsigned)index, comparing->module);
 }
 
-static varve_status put_page(void *context, uint64_t index, const uint8_t page[VV_PAGE_SIZE])
+static varve_status put_page(void *context, uint64_t index, const uint8_t *page)
 {
     struct comparing *comparing = context;
 
     comparing->seen++;
     return compare_page(comparing, index, page);
+}
+
+static varve_status put_on_top(void *context, uint64_t index, const uint8_t *page)
+{
+    static const uint8_t zeros[VV_PAGE_SIZE];
+    uint8_t(*memory)[VV_PAGE_SIZE] = context;
+
+    memcpy(memory[index], page == NULL ? zeros : page, VV_PAGE_SIZE);
+    return VARVE_OK;
+}
+
+/* Memory as a session would have it: a file below, what differs on top. */
+static varve_status compare_mapped(const struct vv_layout *layout, struct vv_place *place,
+                                   const struct vv_module *module, struct comparing *comparing)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_source source;
+    uint8_t(*memory)[VV_PAGE_SIZE] = NULL;
+
+    layout->source(place, &module->id, &module->memory, &source);
+    if (source.file.fd < 0)
+        goto out;
+    TRY(vv_alloc(&memory, MODEL_PAGES, VV_PAGE_SIZE));
+    if (source.pages > module->memory.page_count)
+        TRY(vv_fail(VARVE_CONFLICT, "more pages of a file than the memory has"));
+    TRY(vv_file_read(&source.file, memory, source.pages * VV_PAGE_SIZE, source.offset));
+    TRY(layout->read_diff(place, source.tree, &module->memory, put_on_top, memory));
+    for (uint32_t i = 0; i < comparing->expected->size[comparing->module]; i++)
+        TRY(compare_page(comparing, i, memory[i]));
+out:
+    layout->source_end(place, &source);
+    vv_free(memory);
+    return rc;
 }
 
 static varve_status compare_module(const struct vv_layout *layout, struct vv_place *place,
@@ -310,9 +343,10 @@ static varve_status compare_module(const struct vv_layout *layout, struct vv_pla
         TRY(compare_page(comparing, i, page));
     }
     comparing->seen = 0;
-    TRY(layout->read_all(place, &module->memory, put_page, comparing));
+    TRY(layout->read_diff(place, NULL, &module->memory, put_page, comparing));
     if (comparing->seen != present_count)
-        rc = vv_fail(VARVE_CONFLICT, "read_all gave %u pages of %u", comparing->seen, present_count);
+        TRY(vv_fail(VARVE_CONFLICT, "read_diff gave %u pages of %u", comparing->seen, present_count));
+    TRY(compare_mapped(layout, place, module, comparing));
 out:
     return rc;
 }

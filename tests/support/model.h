@@ -35,8 +35,8 @@ varve_status model_commit(const struct vv_layout *layout, struct vv_place *place
                           const struct model_state *after, const char *message,
                           const struct vv_ref_move *move, varve_durability durability,
                           struct vv_commit_facts *facts);
-/* Open the commit `id` and compare it with `expected`, every page read on its own and all together; and its id with
- * what it says. VARVE_CONFLICT, with words, when it differs. */
+/* Open the commit `id` and compare it with `expected`, every page read on its own, all together, and as a file to map
+ * with pages on top; and its id with what it says. VARVE_CONFLICT, with words, when it differs. */
 varve_status model_compare(const struct vv_layout *layout, struct vv_place *place, const varve_commit_id *id,
                            const struct model_state *expected);
 

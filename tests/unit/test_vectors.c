@@ -14,6 +14,7 @@
 #include "page/delta.h"
 #include "page/proof.h"
 #include "store/journal/head.h"
+#include "store/journal/stamp.h"
 #include "store/record.h"
 #include "store/state.h"
 
@@ -287,6 +288,21 @@ static void record_vectors(void)
     add("head-slot", slot, sizeof slot);
 }
 
+static void stamp_vector(void)
+{
+    struct vv_stamp stamp = { .state = VV_STAMP_REWRITING,
+                              .generation = 4096,
+                              .to = { .page_count = 3, .address = 1024 },
+                              .from = { .page_count = 2, .address = 512 } };
+    uint8_t page[VV_STAMP_PAGE];
+
+    vv_name_id("counter", stamp.module.bytes);
+    memset(stamp.from.top, 1, sizeof stamp.from.top);
+    memset(stamp.to.top, 2, sizeof stamp.to.top);
+    vv_stamp_encode(&stamp, page);
+    add("image-stamp", page, VV_STAMP_USED);
+}
+
 static void facts_vectors(void)
 {
     struct vv_record_move move = { .name = { (const uint8_t *)"main", 4 },
@@ -330,6 +346,7 @@ static void make_vectors(void)
     frame_vectors();
     record_vectors();
     facts_vectors();
+    stamp_vector();
 }
 
 /* ---- The document ----------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "store/codepool.h"
 #include "store/journal/journal.h"
 #include "store/journal/repair.h"
+#include "store/journal/snapshot.h"
 
 struct checker {
     const struct vv_dir *dir;
@@ -329,12 +330,84 @@ out:
     return rc;
 }
 
+/* ---- Image files ------------------------------------------------------------------------------ */
+
+static void tell_image(struct checker *checker, varve_severity severity, const char *name,
+                       const varve_module_id *module, const char *words)
+{
+    char path[300];
+    char text[400];
+
+    (void)snprintf(path, sizeof path, VV_IMAGE_DIR "/%.200s", name);
+    (void)snprintf(text, sizeof text, "%.300s; it is a cache, made anew when it is next written", words);
+    tell(checker, severity, path, NULL, module == NULL ? NULL : module->bytes, text);
+}
+
+/* Every page against the tree that the stamp names. */
+static void check_image_pages(struct checker *checker, const char *name, const varve_module_id *module,
+                              unsigned slot)
+{
+    struct vv_image_file *file = vv_images_use(&checker->place->images, module, slot);
+    char words[100];
+    uint64_t bad = UINT64_MAX;
+
+    if (file == NULL) {
+        tell_image(checker, VARVE_WARNING, name, module, "it cannot be used");
+        return;
+    }
+    if (vv_image_file_verify(file, 0, file->tree.page_count, &bad) != VARVE_OK) {
+        tell_image(checker, VARVE_NOTE, name, module, "what it should hold is not in the log any more");
+    } else if (bad != UINT64_MAX) {
+        (void)snprintf(words, sizeof words, "page %llu has another hash than its tree says",
+                       (unsigned long long)bad);
+        tell_image(checker, VARVE_WARNING, name, module, words);
+    }
+    vv_images_leave(&checker->place->images, file);
+}
+
+static int check_image(void *context, const char *name)
+{
+    struct checker *checker = context;
+    varve_module_id module;
+    unsigned slot = 0;
+    struct vv_stamp stamp;
+    const size_t length = strlen(name);
+
+    if (!vv_image_file_parse(name, &module, &slot)) {
+        const bool copy = length > 4 && strcmp(name + length - 4, ".tmp") == 0;
+        tell_image(checker, copy ? VARVE_NOTE : VARVE_WARNING, name, NULL,
+                   copy ? "an image file that was not finished" : "no image file has such a name");
+        return 0;
+    }
+    const varve_status rc = vv_images_look(&checker->place->images, &module, slot, &stamp);
+    if (rc != VARVE_OK)
+        tell_image(checker, VARVE_WARNING, name, &module, vv_words());
+    else if (stamp.state != VV_STAMP_WHOLE)
+        tell_image(checker, VARVE_NOTE, name, &module, "its rewriting was not finished");
+    else if ((checker->flags & VARVE_CHECK_QUICK) == 0)
+        check_image_pages(checker, name, &module, slot);
+    return 0;
+}
+
+static varve_status check_images(struct checker *checker)
+{
+    const varve_status rc = vv_images_each(&checker->place->images, check_image, checker);
+
+    if (rc != VARVE_CORRUPT)
+        return rc;
+    tell(checker, VARVE_WARNING, VV_IMAGE_DIR, NULL, NULL, vv_words()); /* no directory */
+    return VARVE_OK;
+}
+
+/* ---- All of it -------------------------------------------------------------------------------- */
+
 static int check_name(void *context, const char *name)
 {
     struct checker *checker = context;
     uint64_t start = 0;
 
-    if (!vv_segment_parse(name, &start) && strcmp(name, "head") != 0 && strcmp(name, ".varve") != 0)
+    if (!vv_segment_parse(name, &start) && strcmp(name, "head") != 0 && strcmp(name, ".varve") != 0 &&
+        strcmp(name, VV_IMAGE_DIR) != 0)
         tell(checker, VARVE_WARNING, name, NULL, NULL, "no file of this store has such a name");
     return 0;
 }
@@ -371,6 +444,7 @@ varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_o
     }
     TRY(rc);
     TRY(check_log(&checker));
+    TRY(check_images(&checker));
 out:
     vv_journal_close(checker.place);
     vv_declared_release(&checker.declared);

@@ -1,6 +1,7 @@
 /* journal.c - the journal layout: one log is the truth; all else is a hint.
  *
  *   log.<start>   segments of one address space; records, each an opening, a commit, moves of refs, a checkpoint
+ *   image/        memories as some commit has them, to be mapped: caches (imagefile.h, snapshot.h)
  *   head          last checkpoint, acknowledged end; two slots written in turn (head.h)
  * Laws (docs/design.md), where they are kept, and checked by check.c:
  *   (J1) An acknowledged commit lies in whole, synced records of one chain.           [publish.c, log.c]
@@ -17,7 +18,7 @@
 
 #include "base/alloc.h"
 #include "store/codepool.h"
-#include "store/journal/place.h"
+#include "store/journal/scrub.h"
 
 #ifdef VV_TORTURE
 const struct vv_journal_limits vv_journal_limits = {
@@ -27,6 +28,9 @@ const struct vv_journal_limits vv_journal_limits = {
     .views = 1,
     .frames = 1,
     .close_records = 2,
+    .snapshot_bytes = 96 << 10,
+    .image_pages = 1,
+    .image_files = 3,
 };
 #else
 const struct vv_journal_limits vv_journal_limits = {
@@ -36,6 +40,8 @@ const struct vv_journal_limits vv_journal_limits = {
     .views = 8,
     .frames = 64,
     .close_records = 16,
+    .image_pages = 64,
+    .image_files = 256,
 };
 #endif
 
@@ -358,6 +364,7 @@ void vv_journal_close(struct vv_place *place)
     }
     vv_file_close(&place->head_file);
     if (place->parts) {
+        vv_snapshots_release(place);
         vv_index_release(&place->index);
         vv_views_release(&place->views);
         vv_pages_release(&place->pages);
@@ -389,6 +396,7 @@ static varve_status open_parts(struct vv_place *place)
     place->parts = true;
     rc = vv_views_init(&place->views, &place->log, place->limits.views);
     const varve_status pages = vv_pages_init(&place->pages, &place->log, place->limits.frames);
+    vv_snapshots_init(place);
     vv_index_init(&place->index, &place->views.nodes);
     TRY(rc);
     TRY(pages);
@@ -747,12 +755,50 @@ static varve_status journal_read(struct vv_place *place, const struct vv_leaf *l
     return vv_pages_read(&place->pages, leaf, page);
 }
 
-static varve_status journal_read_all(struct vv_place *place, const struct vv_pagetree *tree,
-                                     varve_status (*put)(void *context, uint64_t index,
-                                                         const uint8_t page[VV_PAGE_SIZE]),
-                                     void *context)
+static void journal_source(struct vv_place *place, const varve_module_id *module,
+                           const struct vv_pagetree *wanted, struct vv_source *source)
 {
-    return vv_pages_read_all(&place->pages, tree, put, context);
+    struct vv_image_file *file = vv_images_nearest(&place->images, module, wanted);
+
+    *source = (struct vv_source){ .file = VV_FILE_NONE };
+    if (file == NULL)
+        return;
+    *source = (struct vv_source){ .file = file->file,
+                                  .offset = VV_STAMP_PAGE,
+                                  .pages = file->tree.page_count < wanted->page_count ? file->tree.page_count
+                                                                                      : wanted->page_count,
+                                  .tree = &file->tree,
+                                  .owner = file };
+}
+
+static void journal_source_end(struct vv_place *place, struct vv_source *source)
+{
+    vv_images_leave(&place->images, source->owner);
+    *source = (struct vv_source){ .file = VV_FILE_NONE };
+}
+
+static uint64_t journal_source_version(struct vv_place *place)
+{
+    return place->images.version;
+}
+
+static void journal_source_rotten(struct vv_place *place, const varve_module_id *module)
+{
+    for (unsigned slot = 0; slot < VV_IMAGE_SLOTS && !place->options.read_only; slot++)
+        (void)vv_images_rotten(&place->images, module, slot); /* caches, of which one is bad */
+}
+
+static uint64_t journal_source_sound(struct vv_place *place)
+{
+    return place->images.sound;
+}
+
+static varve_status journal_read_diff(struct vv_place *place, const struct vv_pagetree *from,
+                                      const struct vv_pagetree *tree,
+                                      varve_status (*put)(void *context, uint64_t index, const uint8_t *page),
+                                      void *context)
+{
+    return vv_pages_read_diff(&place->pages, from, tree, put, context);
 }
 
 static varve_status journal_code_put(struct vv_place *place, const uint8_t hash[32], const void *code,
@@ -889,10 +935,9 @@ static void journal_configure(struct vv_place *place, uint64_t retain, uint64_t 
 
 static varve_status journal_tidy(struct vv_place *place, uint64_t budget, bool *more)
 {
-    (void)place;
-    (void)budget;
     *more = false; /* checkpoints are made by the commit that makes them due */
-    return VARVE_OK;
+    const varve_status rc = vv_place_snapshot_step(place, budget, more);
+    return rc != VARVE_OK ? rc : vv_place_scrub_step(place, budget, more);
 }
 
 static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
@@ -915,6 +960,7 @@ static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
         .commit_ns_total = place->commit_ns,
         .sync_count = place->sync_count,
         .sync_ns_total = place->sync_ns,
+        .snapshots_taken = place->snapshots.taken,
         .poisoned = place->poisoned,
         .damaged = place->damaged,
     };
@@ -939,7 +985,15 @@ const struct vv_layout vv_layout_journal = {
     .view = journal_view,
     .changed = journal_changed,
     .read = journal_read,
-    .read_all = journal_read_all,
+    .source = journal_source,
+    .source_end = journal_source_end,
+    .source_version = journal_source_version,
+    .source_rotten = journal_source_rotten,
+    .source_sound = journal_source_sound,
+    .read_diff = journal_read_diff,
+    .snapshot = vv_place_snapshot,
+    .wants_frozen = vv_place_wants_frozen,
+    .freeze = vv_place_freeze,
     .code_put = journal_code_put,
     .code_get = journal_code_get,
     .ref_get = journal_ref_get,

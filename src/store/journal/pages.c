@@ -239,7 +239,7 @@ out:
     return rc;
 }
 
-/* ---- All pages of a tree ---------------------------------------------------------------------- */
+/* ---- Many pages of a tree --------------------------------------------------------------------- */
 
 struct wanted {
     uint64_t locator, index;
@@ -250,10 +250,8 @@ struct want_list {
     size_t count, capacity;
 };
 
-static varve_status want(void *context, uint64_t index, const struct vv_leaf *leaf)
+static varve_status want(struct want_list *list, uint64_t index, const struct vv_leaf *leaf)
 {
-    struct want_list *list = context;
-
     if (list->count == list->capacity) {
         const size_t capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
         const varve_status rc = vv_resize(&list->items, capacity, sizeof *list->items);
@@ -266,6 +264,25 @@ static varve_status want(void *context, uint64_t index, const struct vv_leaf *le
     item->index = index;
     memcpy(item->hash, leaf->hash, VV_HASH_SIZE);
     return check_locator(leaf->locator);
+}
+
+/* Pages that differ: zeros are put at once, the others listed. */
+struct listing {
+    struct want_list list;
+    uint64_t page_count; /* what lies beyond is not asked for */
+    varve_status (*put)(void *context, uint64_t index, const uint8_t *page);
+    void *context;
+};
+
+static varve_status list_page(void *context, uint64_t index, const struct vv_leaf *from,
+                              const struct vv_leaf *to)
+{
+    struct listing *listing = context;
+
+    (void)from;
+    if (index >= listing->page_count)
+        return VARVE_OK;
+    return to == NULL ? listing->put(listing->context, index, NULL) : want(&listing->list, index, to);
 }
 
 static int by_place(const void *a, const void *b)
@@ -301,32 +318,33 @@ out:
     return rc;
 }
 
-varve_status vv_pages_read_all(struct vv_pages *pages, const struct vv_pagetree *tree,
-                               varve_status (*put)(void *context, uint64_t index,
-                                                   const uint8_t page[VV_PAGE_SIZE]),
-                               void *context)
+varve_status vv_pages_read_diff(struct vv_pages *pages, const struct vv_pagetree *from,
+                                const struct vv_pagetree *tree,
+                                varve_status (*put)(void *context, uint64_t index, const uint8_t *page),
+                                void *context)
 {
     varve_status rc = VARVE_OK;
-    struct want_list list = { .items = NULL };
+    struct listing listing = { .page_count = tree->page_count, .put = put, .context = context };
+    struct want_list *list = &listing.list;
     struct vv_pages passing; /* frames are met in order and once: they would push all others out */
     uint8_t(*bytes)[VV_PAGE_SIZE] = NULL;
 
     TRY(vv_pages_init(&passing, pages->log, PASSING));
     TRY(vv_alloc(&bytes, BATCH, VV_PAGE_SIZE));
-    TRY(vv_pagetree_each(tree, 0, want, &list));
-    if (list.count > 0)
-        qsort(list.items, list.count, sizeof *list.items, by_place);
-    for (size_t done = 0; done < list.count;) {
-        const size_t left = list.count - done;
+    TRY(vv_pagetree_diff(from, tree, list_page, &listing));
+    if (list->count > 0)
+        qsort(list->items, list->count, sizeof *list->items, by_place);
+    for (size_t done = 0; done < list->count;) {
+        const size_t left = list->count - done;
         const size_t count = left < BATCH ? left : BATCH;
-        TRY(read_batch(&passing, list.items + done, count, bytes));
+        TRY(read_batch(&passing, list->items + done, count, bytes));
         for (size_t i = 0; i < count; i++)
-            TRY(put(context, list.items[done + i].index, bytes[i]));
+            TRY(put(context, list->items[done + i].index, bytes[i]));
         done += count;
     }
 out:
     vv_pages_release(&passing);
-    vv_free(list.items);
+    vv_free(list->items);
     vv_free(bytes);
     return rc;
 }

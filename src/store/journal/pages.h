@@ -30,10 +30,11 @@ void vv_pages_flush(struct vv_pages *pages); /* keep no frame open */
 
 /* The page's bytes, checked against its hash: VARVE_CORRUPT names the file. */
 varve_status vv_pages_read(struct vv_pages *pages, const struct vv_leaf *leaf, uint8_t page[VV_PAGE_SIZE]);
-/* All present pages of a tree, in the order in which they lie. */
-varve_status vv_pages_read_all(struct vv_pages *pages, const struct vv_pagetree *tree,
-                               varve_status (*put)(void *context, uint64_t index,
-                                                   const uint8_t page[VV_PAGE_SIZE]),
-                               void *context);
+/* The pages of `tree` that are not those of `from` (NULL: all zero), in the order in which they lie; first those that
+ * became zero (NULL). */
+varve_status vv_pages_read_diff(struct vv_pages *pages, const struct vv_pagetree *from,
+                                const struct vv_pagetree *tree,
+                                varve_status (*put)(void *context, uint64_t index, const uint8_t *page),
+                                void *context);
 
 #endif

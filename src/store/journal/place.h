@@ -3,6 +3,7 @@
 #define VV_PLACE_H
 
 #include "store/journal/head.h"
+#include "store/journal/imagefile.h"
 #include "store/journal/index.h"
 #include "store/journal/limits.h"
 #include "store/journal/pages.h"
@@ -33,6 +34,24 @@ struct vv_damage {
     char words[256];
 };
 
+/* What is done for the image files: snapshots (snapshot.c), reading them for rot (scrub.c). */
+struct vv_snapshot;
+struct vv_scrub;
+struct vv_snapshots {
+    uint64_t _Atomic taken;
+    bool _Atomic fork_wanted; /* by the next commit that holds images */
+    pthread_mutex_t mutex;    /* one step at a time; guards all below; taken before `writer` */
+    struct vv_snapshot *running;
+    bool looked;      /* `reached` was learned from the files */
+    uint64_t reached; /* address of the newest commit that a snapshot was taken of; 0: none */
+    uint64_t ended;   /* when the last one ended, or this opening began; monotonic ns */
+    uint64_t retry;   /* after a failure: not before */
+    bool recreated;   /* second files were looked after in this opening */
+    struct vv_scrub *scrub;
+    uint64_t scrubbed; /* when all files were read last; 0: not in this opening */
+    uint64_t mended;   /* files that were found rotten, and replaced */
+};
+
 struct vv_place {
     struct vv_dir dir; /* the caller's, lent */
     struct vv_layout_options options;
@@ -40,6 +59,8 @@ struct vv_place {
     struct vv_log log;
     struct vv_views views;
     struct vv_pages pages;
+    struct vv_images images;
+    struct vv_snapshots snapshots;
     bool parts; /* the above are there to be released */
 
     pthread_mutex_t mutex; /* guards the index and what stat tells; never held across a sync */
@@ -152,12 +173,17 @@ varve_status vv_place_append_refs(struct vv_place *place, const struct vv_record
 varve_status vv_place_put_repair(struct vv_place *place, const struct vv_record *commit,
                                  const struct vv_repair *repair, uint64_t number, uint64_t address);
 varve_status vv_place_persist(struct vv_place *place);
+/* See that the commit whose record is at `commit` has a checkpoint of its own: its address. */
+varve_status vv_place_checkpoint_of(struct vv_place *place, uint64_t commit, uint64_t *checkpoint);
 
 /* group.c */
 void vv_place_take_turn(struct vv_place *place);
 void vv_place_end_turn(struct vv_place *place);
 varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, struct vv_pending *pending,
                               const struct vv_ref_move *move, varve_durability durability);
+
+/* scrub.c: give up what is on its way. The snapshots' mutex is held. */
+void vv_scrub_release(struct vv_place *place);
 
 /* remove.c */
 varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,

@@ -656,6 +656,29 @@ varve_status vv_place_checkpoint(struct vv_place *place, const struct vv_record 
     return vv_fail_within(rc, "the commit is durable, the checkpoint after it is not");
 }
 
+varve_status vv_place_checkpoint_of(struct vv_place *place, uint64_t commit, uint64_t *address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record record;
+
+    *address = vv_views_checkpoint(&place->views, commit);
+    if (*address != 0)
+        return VARVE_OK;
+    vv_place_take_turn(place);
+    TRY(vv_place_writable(place));
+    TRY(vv_place_announce(place));
+    TRY(vv_log_record(&place->log, commit, VV_RECORD_COMMIT, &record));
+    *address = vv_views_checkpoint(&place->views, commit);
+    if (*address == 0)
+        TRY(save_checkpoint(place, &record));
+    *address = vv_views_checkpoint(&place->views, commit);
+    if (*address == 0) /* memory ran out for remembering it */
+        rc = vv_fail(VARVE_MEMORY, "remember a checkpoint");
+out:
+    vv_place_end_turn(place);
+    return rc;
+}
+
 varve_status vv_place_persist(struct vv_place *place)
 {
     varve_status rc = VARVE_OK;
