@@ -69,7 +69,7 @@ struct world {
     const char *doing;
 };
 static struct {
-    uint64_t commits, pages, roots, reopened, refused, deleted, lives;
+    uint64_t commits, pages, roots, reopened, refused, deleted, snapshots, lives;
 } done;
 
 /* In the order of their names, as they are listed. */
@@ -1032,15 +1032,21 @@ static void tell_finding(void *context, const varve_finding *finding)
 
 static void open_store(struct world *w)
 {
-    const varve_store_options options = {
-        .size = sizeof options, .flags = VARVE_STORE_CREATE, .finding = tell_finding, .context = w
-    };
+    const varve_store_options options = { .size = sizeof options,
+                                          .flags = VARVE_STORE_CREATE,
+                                          .snapshot_bytes = 64 << 10,
+                                          .finding = tell_finding,
+                                          .context = w };
 
     must(w, varve_store_open(w->path, &options, &w->store, &w->error), VARVE_OK);
 }
 
 static void close_store(struct world *w)
 {
+    varve_store_info info = { .size = sizeof info };
+
+    must(w, varve_store_stat(w->store, &info, &w->error), VARVE_OK);
+    done.snapshots += info.snapshots_taken;
     for (unsigned i = 0; i < SESSIONS; i++)
         abort_work(&w->work[i]);
     for (unsigned i = 0; i < HELD; i++) {
@@ -1325,10 +1331,10 @@ int main(int argc, char **argv)
     }
     run_all(&task);
     printf("%" PRIu64 " operations in %" PRIu64 " stores: %" PRIu64 " commits, %" PRIu64 " refused, %" PRIu64
-           " deleted, %" PRIu64 " roots and %" PRIu64 " pages compared, %" PRIu64
-           " times reopened, 0 differences\n",
+           " deleted, %" PRIu64 " roots and %" PRIu64 " pages compared, %" PRIu64 " times reopened, %" PRIu64
+           " snapshots, 0 differences\n",
            task.count, done.lives, done.commits, done.refused, done.deleted, done.roots, done.pages,
-           done.reopened);
+           done.reopened, done.snapshots);
     printf("1 passed, 0 failed\n");
     free(task.left_out);
     return 0;

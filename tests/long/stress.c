@@ -35,7 +35,7 @@ struct stress {
     pthread_mutex_t mutex; /* guards `known` */
     struct known known[KNOWN];
     size_t known_count;
-    _Atomic uint64_t killed, commits, conflicts, deletes, verified, walked;
+    _Atomic uint64_t killed, snapshots, commits, conflicts, deletes, verified, walked;
     _Atomic unsigned wrong;
 };
 struct actor {
@@ -454,7 +454,9 @@ static void mind_readers(struct stress *s, const char *path, uint64_t seconds)
 
 static bool open_store(struct stress *s, const char *path)
 {
-    const varve_store_options options = { .size = sizeof options, .flags = VARVE_STORE_CREATE };
+    const varve_store_options options = { .size = sizeof options,
+                                          .flags = VARVE_STORE_CREATE,
+                                          .snapshot_bytes = 256 << 10 };
     varve_error error;
 
     if (varve_store_open(path, &options, &s->store, &error) == VARVE_OK)
@@ -515,13 +517,17 @@ int main(int argc, char **argv)
         mind_readers(&stress, path, seconds);
         for (unsigned i = 0; i < WRITERS + LOOKERS; i++)
             (void)pthread_join(threads[i], NULL);
+        varve_store_info info = { .size = sizeof info };
+        if (varve_store_stat(stress.store, &info, NULL) == VARVE_OK)
+            stress.snapshots = info.snapshots_taken;
         varve_store_close(stress.store);
         look_again(&stress, path);
     }
     printf("%" PRIu64 " commits, %" PRIu64 " conflicts, %" PRIu64 " deletes, %" PRIu64
-           " commits read whole, %" PRIu64 " steps of logs, %" PRIu64 " readers killed, %u wrong\n",
+           " commits read whole, %" PRIu64 " steps of logs, %" PRIu64 " readers killed, %" PRIu64
+           " snapshots, %u wrong\n",
            stress.commits, stress.conflicts, stress.deletes, stress.verified, stress.walked, stress.killed,
-           stress.wrong);
+           stress.snapshots, stress.wrong);
     if (stress.wrong == 0)
         scratch_remove(path);
     printf("%d passed, %d failed\n", stress.wrong == 0, stress.wrong != 0);
