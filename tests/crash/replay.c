@@ -680,6 +680,11 @@ static void find(struct history *h, const char *denial)
     (void)fprintf(stderr, "%s: %s\n", current, denial);
 }
 
+static bool is_enough(const struct history *h)
+{
+    return h->scope->enough != 0 && h->report->violations >= h->scope->enough;
+}
+
 static void try_disk(struct history *h)
 {
     struct vv_hasher hasher;
@@ -687,6 +692,8 @@ static void try_disk(struct history *h)
     char denial[512] = "";
     const struct raw_call *last = h->point > 0 ? &h->replay->shared->calls[h->point - 1] : NULL;
 
+    if (is_enough(h))
+        return;
     h->report->tried++;
     h->there = h->stand;
     for (unsigned i = 0; i < h->pending_count; i++)
@@ -935,7 +942,7 @@ void replay_run(struct replay *replay, const struct replay_scope *scope, replay_
     (void)snprintf(h->disk, sizeof h->disk, "%s/disk", h->root);
     tell_history(h);
     for (unsigned point = scope->first; point <= replay->shared->call_count; point++) {
-        if (!is_worth_it(h, point))
+        if (!is_worth_it(h, point) || is_enough(h))
             continue;
         look_at_point(h, point);
         try_choices(h);

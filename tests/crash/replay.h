@@ -43,6 +43,7 @@ struct replay_scope {
     unsigned chances;                  /* subsets by chance for each point */
     unsigned one_in;                   /* of the distinct states every so-manieth is checked; 0, 1: all */
     bool brief;                        /* no torn and no zeroed writes */
+    uint64_t enough;                   /* violations in the report after which no point is looked at; 0: all are */
     bool (*is_dull)(const char *path); /* files whose bytes do not matter; may be NULL */
     bool (*is_hint)(
         const char *path); /* of whose pending writes each but the last is only lost or there; may be NULL */

@@ -850,6 +850,7 @@ struct setting {
     struct story old_story;
     struct replay_report report;
     bool brief;
+    uint64_t enough; /* violations; 0: go on */
     unsigned chances;
 };
 
@@ -897,6 +898,7 @@ static void replay_points(struct setting *setting, const char *name, unsigned fi
                                         .first = first,
                                         .chances = setting->chances,
                                         .brief = setting->brief,
+                                        .enough = setting->enough,
                                         .is_dull = is_dull,
                                         .is_hint = is_hint };
 
@@ -1031,7 +1033,10 @@ static void killed_in(struct setting *setting, bool old, const struct operation 
     const unsigned count = sizeof afterwards / sizeof *afterwards;
     char name[100];
 
-    for (unsigned number = nth * count; kill_at(setting, old, operation, number / count); number += one_in) {
+    for (unsigned number = nth * count;
+         (setting->enough == 0 || setting->report.violations < setting->enough) &&
+         kill_at(setting, old, operation, number / count);
+         number += one_in) {
         const struct operation *after = &afterwards[number % count];
         (void)snprintf(name, sizeof name, "%s %s killed at %u, %s", old ? "old" : "new", operation->name,
                        number / count, after->name);
@@ -1113,9 +1118,11 @@ static void lose_twice_after(struct setting *setting, bool old, const unsigned *
                              unsigned one_in)
 {
     struct vv_double d;
-    const struct replay_scope scope = {
-        .name = old ? "twice, old" : "twice, new", .one_in = one_in, .is_dull = is_dull, .is_hint = is_hint
-    };
+    const struct replay_scope scope = { .name = old ? "twice, old" : "twice, new",
+                                        .one_in = one_in,
+                                        .enough = setting->enough,
+                                        .is_dull = is_dull,
+                                        .is_hint = is_hint };
 
     start(setting, old);
     vv_double_init(&d, &vv_vfs_system);
@@ -1143,13 +1150,14 @@ static void look_at_a_little(struct setting *setting)
 {
     static const unsigned lists[][2] = { { 0, 1 }, { 4, 4 }, { 8, 8 }, { 3, 11 } };
 
+    setting->enough = 40;
     sequences_of(setting, 1, 1);
     setting->brief = true;
     for (unsigned i = 0; i < 2 * sizeof lists / sizeof *lists; i++)
         run_sequence(setting, i % 2 == 1, lists[i / 2], 2);
-    killed_first(setting, 31);
+    killed_first(setting, 97);
     setting->brief = false;
-    lose_twice_after(setting, true, &(unsigned){ 10 }, 1, 1);
+    lose_twice_after(setting, true, &(unsigned){ 10 }, 1, 5);
 }
 
 /* ---- The program -------------------------------------------------------------------------------- */
