@@ -165,6 +165,25 @@ out:
     return vv_error_deliver(error, rc);
 }
 
+varve_status varve_store_maintain(varve_store *store, const varve_maintain_options *given,
+                                  uint64_t *bytes_freed, varve_error *error)
+{
+    varve_maintain_options options = { 0 };
+    uint64_t freed = 0;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_maintain_options"));
+    TRY(vv_door_flags(options.flags, VARVE_MAINTAIN_DRY_RUN, "varve_maintain_options"));
+    if ((options.flags & VARVE_MAINTAIN_DRY_RUN) == 0)
+        TRY(vv_store_writable(store));
+    TRY(store->layout->maintain(store->place, options.flags, options.progress, options.context, &freed));
+    if (bytes_freed != NULL)
+        *bytes_freed = freed;
+out:
+    return vv_error_deliver(error, rc);
+}
+
 varve_status varve_store_check(const char *path, const varve_check_options *given, uint64_t *damage,
                                varve_error *error)
 {

@@ -168,6 +168,17 @@ static int double_truncate(const struct vv_vfs *self, int fd, uint64_t size)
     return tell(d, event, number != 0 ? number : d->inner->truncate(d->inner, fd, size));
 }
 
+static int double_punch(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size)
+{
+    struct vv_double *d = double_of(self);
+    const struct vv_double_event event = {
+        .call = VV_CALL_PUNCH, .fd = fd, .dir = -1, .offset = offset, .size = (size_t)size
+    };
+    const int number = judge(d, VV_CALL_PUNCH, 0).number;
+
+    return tell(d, event, number != 0 ? number : d->inner->punch(d->inner, fd, offset, size));
+}
+
 static int double_size(const struct vv_vfs *self, int fd, uint64_t *size, uint64_t *allocated,
                        uint64_t *inode)
 {
@@ -239,6 +250,7 @@ void vv_double_init(struct vv_double *d, const struct vv_vfs *inner)
             .sync_dir = double_sync_dir,
             .allocate = double_allocate,
             .truncate = double_truncate,
+            .punch = double_punch,
             .size = double_size,
             .mkdir = double_mkdir,
             .rename = double_rename,
@@ -270,7 +282,7 @@ bool vv_double_fired(const struct vv_double *d)
 const char *vv_double_call_name(enum vv_double_call call)
 {
     static const char *const names[] = { "create",   "write", "sync",   "sync_dir", "allocate",
-                                         "truncate", "mkdir", "rename", "unlink" };
+                                         "truncate", "punch",    "mkdir", "rename", "unlink" };
 
     return call < VV_CALL_COUNT ? names[call] : "none";
 }

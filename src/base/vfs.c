@@ -159,6 +159,15 @@ static int system_truncate(const struct vv_vfs *self, int fd, uint64_t size)
     return ftruncate(fd, (off_t)size) == 0 ? 0 : errno;
 }
 
+static int system_punch(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size)
+{
+    (void)self;
+    if (offset > INT64_MAX || size > INT64_MAX - offset)
+        return EFBIG;
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) == 0 ? 0
+                                                                                                      : errno;
+}
+
 static int system_size(const struct vv_vfs *self, int fd, uint64_t *size, uint64_t *allocated,
                        uint64_t *inode)
 {
@@ -262,6 +271,7 @@ const struct vv_vfs vv_vfs_system = {
     .sync_dir = system_sync_dir,
     .allocate = system_allocate,
     .truncate = system_truncate,
+    .punch = system_punch,
     .size = system_size,
     .mkdir = system_mkdir,
     .rename = system_rename,
@@ -594,6 +604,21 @@ varve_status vv_file_allocate(struct vv_file *file, uint64_t offset, uint64_t si
     } else if (number != 0) {
         TRY(vv_fail_errno(number, "allocate %llu bytes of %s", (unsigned long long)size, file->name));
     }
+out:
+    return rc;
+}
+
+varve_status vv_file_punch(struct vv_file *file, uint64_t offset, uint64_t size)
+{
+    varve_status rc = VARVE_OK;
+    int number = 0;
+
+    TRY(refuse_when_poisoned(file));
+    do
+        number = file->vfs->punch(file->vfs, file->fd, offset, size);
+    while (number == EINTR);
+    if (number != 0 && number != EOPNOTSUPP)
+        TRY(vv_fail_errno(number, "make a hole of %llu bytes in %s", (unsigned long long)size, file->name));
 out:
     return rc;
 }

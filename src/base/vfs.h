@@ -49,6 +49,7 @@ struct vv_vfs {
     int (*sync_dir)(const struct vv_vfs *self, int fd);  /* (W) fsync of a directory, or of a file whose name is new */
     int (*allocate)(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size);      /* (W) */
     int (*truncate)(const struct vv_vfs *self, int fd, uint64_t size);                       /* (W) */
+    int (*punch)(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size);         /* (W) a hole: zeros */
     int (*size)(const struct vv_vfs *self, int fd, uint64_t *size, uint64_t *allocated, uint64_t *inode);
     int (*mkdir)(const struct vv_vfs *self, int dir, const char *name);                      /* (W) */
     int (*rename)(const struct vv_vfs *self, int dir, const char *from, const char *to, bool replace); /* (W) */
@@ -112,6 +113,8 @@ void vv_file_forget(const struct vv_file *file);
 /* Where the system cannot reserve space, the file is only made longer. */
 varve_status vv_file_allocate(struct vv_file *file, uint64_t offset, uint64_t size);
 varve_status vv_file_truncate(struct vv_file *file, uint64_t size);
+/* Give back the space of a range, which reads as zeros then. Where the system cannot, nothing is done. */
+varve_status vv_file_punch(struct vv_file *file, uint64_t offset, uint64_t size);
 varve_status vv_file_size(const struct vv_file *file, uint64_t *size);
 varve_status vv_file_allocated(const struct vv_file *file, uint64_t *bytes);
 /* Lock a byte range; VARVE_BUSY names the holder. Waits up to `wait_ms`. The lock goes with the file. */

@@ -27,7 +27,8 @@ int cmd_delete(struct cli *cli, int argc, char **argv)
     if (code == EXIT_DONE) {
         const varve_commit_info *info = varve_commit_get(commit);
         char id[13];
-        cli_set(cli, "deleted", cli_json_hex(info->id.bytes, sizeof info->id.bytes));
+        if (cli->json)
+            cli_set(cli, "deleted", cli_json_hex(info->id.bytes, sizeof info->id.bytes));
         cli_short_id(info->id.bytes, id);
         cli_note(cli, "deleted r%" PRIu64 " %s", info->number, id);
     }

@@ -32,6 +32,7 @@ static const struct command {
     { NULL, "tag", "list, make or delete tags", cmd_tag },
     { NULL, "delete", "take one commit out of the history", cmd_delete },
     { "keep and prove", "fsck", "read everything, report what is wrong", cmd_fsck },
+    { NULL, "gc", "apply retention, give back space", cmd_gc },
     { NULL, "config", "list, get or set what the store keeps of its own", cmd_config },
     { NULL, "prove", "prove what a commit holds at one page", cmd_prove },
     { NULL, "verify", "check a proof; needs no store", cmd_verify },

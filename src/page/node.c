@@ -522,6 +522,44 @@ void vv_top_unsave(const struct vv_top *top, uint64_t from)
     }
 }
 
+/* `forgot`: the node has no address now. As deep as shapes allow: VV_NODE_DEPTH_MAX. */
+static varve_status forget_below(struct vv_node *node, const struct vv_node_source *source,
+                                 struct vv_node_shape shape, uint64_t start, bool *forgot)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t address = atomic_load_explicit(&node->address, memory_order_relaxed);
+    struct vv_node_shape below = shape;
+
+    VV_ASSERT(shape.level <= VV_NODE_DEPTH_MAX);
+    *forgot = address < start;
+    below.level = shape.keyed ? shape.level + 1 : shape.level - 1;
+    for (uint32_t left = node->nodes; left != 0; left &= left - 1) {
+        struct vv_node *child = NULL;
+        bool child_forgot = false;
+        TRY(vv_node_child(node, lowest(left), source, below, &child));
+        TRY(forget_below(child, source, below, start, &child_forgot));
+        *forgot = *forgot || child_forgot;
+    }
+    if (*forgot)
+        vv_node_forget(node);
+out:
+    return rc;
+}
+
+varve_status vv_top_forget_below(const struct vv_top *top, const struct vv_node_source *source,
+                                 struct vv_node_shape shape, uint64_t start)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_node *node = NULL;
+    bool forgot = false;
+
+    TRY(vv_top_node(top, source, shape, &node));
+    if (node != NULL)
+        TRY(forget_below(node, source, shape, start, &forgot));
+out:
+    return rc;
+}
+
 /* ---- The saved form --------------------------------------------------------------------------- *
  *
  * u8 kind: 1 page tree, 2 keyed; u16 leaves; u16 nodes; then for each used slot in order:

@@ -102,6 +102,10 @@ void vv_top_hash(const struct vv_top *top, uint8_t hash[VV_HASH_SIZE]); /* hashe
 uint64_t vv_top_address(const struct vv_top *top);                      /* 0: nothing, or not saved */
 varve_status vv_top_save(const struct vv_top *top, vv_node_write_fn put, void *context, uint64_t *address);
 void vv_top_unsave(const struct vv_top *top, uint64_t from);
+/* Forget every address below `start`, and those of all nodes above such a one: they are to be saved again. Loads what
+ * it must. */
+varve_status vv_top_forget_below(const struct vv_top *top, const struct vv_node_source *source,
+                                 struct vv_node_shape shape, uint64_t start);
 
 /* How many keys are below a heap position of a keyed node; when it is one, `slot` is whose. */
 enum vv_node_keys { VV_KEYS_NONE, VV_KEYS_ONE, VV_KEYS_MANY };

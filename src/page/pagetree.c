@@ -562,6 +562,12 @@ void vv_pagetree_unsave(struct vv_pagetree *tree, uint64_t from)
     vv_top_unsave(&tree->top, from);
 }
 
+varve_status vv_pagetree_forget_below(struct vv_pagetree *tree, uint64_t start)
+{
+    return vv_top_forget_below(&tree->top, tree->source, shape_of(vv_pagetree_levels(tree->page_count) - 1),
+                               start);
+}
+
 uint64_t vv_pagetree_address(const struct vv_pagetree *tree)
 {
     return vv_top_address(&tree->top);

@@ -78,6 +78,8 @@ varve_status vv_pagetree_save(struct vv_pagetree *tree, vv_node_write_fn put, vo
 /* Forget every saved address >= `from`: what was written there never came to be. Addresses rise, so this undoes
  * one save exactly. It reaches the nodes of every tree that shares them. */
 void vv_pagetree_unsave(struct vv_pagetree *tree, uint64_t from);
+/* Forget every saved address below `start`: what lies there is to be saved again, with all that leads to it. */
+varve_status vv_pagetree_forget_below(struct vv_pagetree *tree, uint64_t start);
 /* Where the top was saved; 0: all zero, or changed since. */
 uint64_t vv_pagetree_address(const struct vv_pagetree *tree);
 /* How many radix levels `page_count` pages need: the least h >= 1 with 16^h >= pages. */

@@ -468,6 +468,11 @@ void vv_trie_unsave(struct vv_trie *trie, uint64_t from)
     vv_top_unsave(&trie->top, from);
 }
 
+varve_status vv_trie_forget_below(struct vv_trie *trie, uint64_t start)
+{
+    return vv_top_forget_below(&trie->top, trie->source, shape_of(0), start);
+}
+
 uint64_t vv_trie_address(const struct vv_trie *trie)
 {
     return vv_top_address(&trie->top);

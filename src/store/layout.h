@@ -231,6 +231,10 @@ struct vv_layout {
     varve_status (*persist)(struct vv_place *place);
     /* Other settings are in force from now on; what a commit's durability is, its publish is told. */
     void (*configure)(struct vv_place *place, uint64_t retain, uint64_t snapshot_bytes);
+    /* Apply retention, reclaim what nothing needs, all at once; `flags`: enum VARVE_MAINTAIN_... . `freed`: bytes on
+     * disk, or what they would be about. */
+    varve_status (*maintain)(struct vv_place *place, uint32_t flags, varve_progress_fn progress, void *context,
+                             uint64_t *freed);
     varve_status (*tidy)(struct vv_place *place, uint64_t budget,
                          bool *more); /* background work, a step at a time */
     void (*stat)(struct vv_place *place, struct vv_layout_stat *stat);

@@ -142,7 +142,7 @@ static void take_fields(const uint8_t *bytes, struct vv_record *record)
 /* A sum is no proof of good will: sizes and addresses of a store from elsewhere are looked at all the same. */
 static bool makes_sense(const struct vv_record *record, uint64_t address)
 {
-    return record->kind >= VV_RECORD_OPEN && record->kind <= VV_RECORD_CHECKPOINT &&
+    return record->kind >= VV_RECORD_OPEN && record->kind <= VV_RECORD_KEPT &&
            (!record->repairs || record->kind == VV_RECORD_CHECKPOINT) && record->address == address &&
            address < VV_ADDRESS_MAX && record->directory_size < VV_ADDRESS_MAX &&
            record->pages_size < VV_ADDRESS_MAX && record->size == vv_record_padded(record) &&
@@ -221,7 +221,7 @@ static void encode_removals(const struct vv_record_removal *removals, size_t cou
 varve_status vv_record_facts_encode(enum vv_record_kind kind, const struct vv_record_facts *facts,
                                     const uint8_t id[32], struct vv_bytes *out)
 {
-    if (kind == VV_RECORD_COMMIT) {
+    if (kind == VV_RECORD_COMMIT || kind == VV_RECORD_KEPT) {
         vv_bytes_put(out, facts->parent, 32);
         vv_bytes_put(out, facts->seed, 32);
         vv_bytes_varint(out, facts->modules);
@@ -230,6 +230,12 @@ varve_status vv_record_facts_encode(enum vv_record_kind kind, const struct vv_re
         vv_bytes_blob(out, facts->branch.data, facts->branch.size);
         vv_bytes_blob(out, facts->engine.data, facts->engine.size);
         vv_bytes_blob(out, facts->message.data, facts->message.size);
+    }
+    if (kind == VV_RECORD_KEPT) {
+        vv_bytes_varint(out, facts->written);
+        vv_bytes_u64(out, facts->top.address);
+        vv_bytes_put(out, facts->top.hash, VV_HASH_SIZE);
+        return vv_bytes_done(out);
     }
     vv_bytes_varint(out, facts->move_count);
     for (size_t i = 0; i < facts->move_count; i++)
@@ -273,6 +279,12 @@ static void decode_move(struct vv_reader *reader, const struct vv_record *record
     if ((flags & ~(unsigned)MOVE_FLAGS) != 0 || move->name.size == 0 || has_nul(move->name) ||
         has_nul(move->what) || move->previous >= record->address)
         reader->bad = true;
+}
+
+static void take_top(struct vv_reader *reader, struct vv_saved_top *top)
+{
+    top->address = vv_reader_u64(reader);
+    vv_reader_copy(reader, top->hash, VV_HASH_SIZE);
 }
 
 /* A count, not more than the bytes that are left could hold. */
@@ -332,7 +344,7 @@ varve_status vv_record_facts_decode(const struct vv_record *record, const void *
     struct vv_reader reader = vv_reader_of(bytes, record->facts_size);
 
     *facts = (struct vv_record_facts){ .moves = NULL };
-    if (record->kind == VV_RECORD_COMMIT) {
+    if (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_KEPT) {
         vv_reader_copy(&reader, facts->parent, 32);
         vv_reader_copy(&reader, facts->seed, 32);
         facts->modules = vv_reader_varint(&reader);
@@ -343,6 +355,11 @@ varve_status vv_record_facts_decode(const struct vv_record *record, const void *
         facts->message = take_piece(&reader, vv_reader_left(&reader));
         if (has_nul(facts->branch) || has_nul(facts->engine) || has_nul(facts->message))
             reader.bad = true;
+    }
+    if (record->kind == VV_RECORD_KEPT) {
+        facts->written = vv_reader_varint(&reader);
+        take_top(&reader, &facts->top);
+        return vv_reader_done(&reader, "the facts of a record");
     }
     TRY(decode_moves(&reader, record, facts, &facts->moves, &facts->move_count));
     if (record->kind == VV_RECORD_REFS)
@@ -380,12 +397,7 @@ void vv_checkpoint_encode(const struct vv_checkpoint *checkpoint, uint8_t out[VV
     vv_put_u64(out + 8, checkpoint->commits);
     vv_put_u64(out + 16, checkpoint->stored);
     vv_put_u64(out + 24, checkpoint->generation);
-}
-
-static void take_top(struct vv_reader *reader, struct vv_saved_top *top)
-{
-    top->address = vv_reader_u64(reader);
-    vv_reader_copy(reader, top->hash, VV_HASH_SIZE);
+    vv_put_u64(out + 32, checkpoint->start);
 }
 
 varve_status vv_checkpoint_decode(const struct vv_record *record, const void *bytes,
@@ -401,6 +413,7 @@ varve_status vv_checkpoint_decode(const struct vv_record *record, const void *by
     checkpoint->commits = vv_reader_u64(&reader);
     checkpoint->stored = vv_reader_u64(&reader);
     checkpoint->generation = vv_reader_u64(&reader);
+    checkpoint->start = vv_reader_u64(&reader);
     if (checkpoint->generation > VV_GENERATION_MAX)
         reader.bad = true;
     if (record->repairs && !reader.bad)

@@ -2,10 +2,11 @@
  *
  *   header      VV_RECORD_HEADER bytes: what it is, where it lies, what it follows, sums of all that follows
  *   facts       commit: who, when, why, and the moves of refs; refs: moves, and commits that were removed;
- *               checkpoint: where its trees begin
+ *               checkpoint: where its trees begin; kept: a commit's, less moves, and where its state's trie begins
  *   directory   commit: meta, removed ids, per module its entry and where each changed page lies;
- *               checkpoint: all named values and all refs
- *   pages       commit: frames of page bytes; checkpoint: nodes and entries, each with its own sum
+ *               checkpoint: all named values and all refs; kept: all named values and what the commit changed
+ *   pages       commit: frames of page bytes; checkpoint: nodes and entries, each with its own sum; kept: both
+ * A *kept* record is a commit once more: it needs nothing of the record that the commit was made by.
  * and zeros up to the next multiple of VV_RECORD_ALIGN, so that no sector is shared with another record (J3).
  * The directory comes before the pages, so that opening reads no page bytes. Positions inside are relative to
  * the record. Byte by byte: docs/format.md, "Records". Decoders believe nothing. */
@@ -23,7 +24,8 @@ enum vv_record_kind {
     VV_RECORD_OPEN = 1,
     VV_RECORD_COMMIT = 2,
     VV_RECORD_REFS = 3,
-    VV_RECORD_CHECKPOINT = 4
+    VV_RECORD_CHECKPOINT = 4,
+    VV_RECORD_KEPT = 5
 };
 
 struct vv_record {
@@ -89,13 +91,18 @@ struct vv_record_move {
     uint64_t previous;        /* record of this ref's move before; 0: its first */
     uint64_t moves;           /* how many, this one included */
 };
+/* Where a saved tree begins. */
+struct vv_saved_top {
+    uint64_t address;
+    uint8_t hash[VV_HASH_SIZE];
+};
 /* A commit that is taken out of the history. */
 struct vv_record_removal {
     uint8_t id[32], ancestor[32]; /* the nearest commit before it that is retained; zeros: none */
     uint64_t number;
 };
 struct vv_record_facts {
-    /* Commit only. */
+    /* Commit and kept. */
     uint8_t parent[32], seed[32];
     uint64_t modules, modules_changed, pages_changed;
     struct vv_piece message, branch, engine;
@@ -105,6 +112,9 @@ struct vv_record_facts {
     /* Refs only. */
     struct vv_record_removal *removals;
     size_t removal_count;
+    /* Kept only. */
+    uint64_t written;        /* bytes of the record that the commit was made by */
+    struct vv_saved_top top; /* of the state's trie */
 };
 
 /* `id` is the commit's: a move to it, or from its parent, does not spell it again. */
@@ -117,18 +127,14 @@ void vv_record_facts_release(struct vv_record_facts *facts);
 
 /* ---- Facts of a checkpoint -------------------------------------------------------------------- */
 
-/* Where a saved tree begins. */
-struct vv_saved_top {
-    uint64_t address;
-    uint8_t hash[VV_HASH_SIZE];
-};
-enum { VV_CHECKPOINT_FACTS = 4 * 40 + 4 * 8 };
+enum { VV_CHECKPOINT_FACTS = 4 * 40 + 5 * 8 };
 struct vv_checkpoint {
     struct vv_saved_top state, ids, roots, numbers;
     uint64_t number_pages; /* page count of `numbers` */
     uint64_t commits;      /* in the index */
     uint64_t stored;       /* bytes of all records up to and with this one */
     uint64_t generation;   /* how often something was retired, with what this one retires */
+    uint64_t start;        /* segments that begin below are needed no more */
 };
 void vv_checkpoint_encode(const struct vv_checkpoint *checkpoint, uint8_t out[VV_CHECKPOINT_FACTS]);
 varve_status vv_checkpoint_decode(const struct vv_record *record, const void *bytes,

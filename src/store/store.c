@@ -556,6 +556,7 @@ void vv_store_stat(varve_store *store, varve_store_info *info)
         .refs = stat.refs,
         .writer_pid = writer_of(store),
         .bytes_stored = stat.bytes_stored,
+        .bytes_reclaimable = stat.bytes_reclaimable,
         .journal_bytes = stat.journal_bytes,
         .snapshots_taken = stat.snapshots_taken,
         .sessions_open = store->sessions,

@@ -44,4 +44,28 @@ is 'moves are told' 6 sh -c 'varve log --moves | wc -l | tr -d " "'
 says 'with the id of what was deleted' "^-     $(printf '%.12s' "$fifth")" varve log --moves
 exits 'a deleted one is no way back' 1 varve restore 'main@{1}'
 exits 'but what was before it is' 0 varve restore r4
+
+cd ..
+varve init g >/dev/null
+cd g
+varve -q image big 8M
+for i in 1 2 3 4 5 6; do
+    head -c 2097152 /dev/urandom >../noise
+    varve -q poke big 0 @../noise
+done
+before=$(varve stat --json | jq .journal_bytes)
+for i in 2 3 4 5 6; do varve -q delete r$i; done
+is 'stat knows' true sh -c 'varve stat --json | jq ".bytes_reclaimable > 9000000"'
+says 'would free' 'would free about [0-9.]+ MiB' varve gc --dry-run
+says 'frees' 'freed [0-9.]+ MiB' varve gc
+is 'smaller by that' true sh -c "varve stat --json | jq '.journal_bytes < $before - 9000000'"
+is 'the rest reads' "$(od -An -tx1 -N16 ../noise | tr -d ' ' | tr a-f A-F)" sh -c 'varve peek big 0 16 --raw | od -An -tx1 | tr -d " " | tr a-f A-F'
+is 'no damage' 'no damage' varve fsck
+rm head
+is 'without head too' 2 sh -c 'varve log | wc -l | tr -d " "'
+is 'again' true sh -c 'varve gc --json | jq ".bytes_freed < 20000"'
+varve config retain 1
+exits 'retention' 0 varve gc
+is 'one is left' 1 sh -c 'varve log | wc -l | tr -d " "'
+is 'no damage' 'no damage' varve fsck
 finish

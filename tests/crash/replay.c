@@ -245,11 +245,15 @@ static void take_call(void *context, const struct vv_double_event *event)
         path_of(replay, event->fd, call->path);
         call->node = fstat(event->fd, &status) == 0 ? status.st_ino : 0;
     }
-    if (event->call == VV_CALL_WRITE) {
+    if (event->call == VV_CALL_WRITE ||
+        event->call == VV_CALL_PUNCH) { /* a hole is zeros, until it is synced */
         if (event->size > ARENA - shared->used)
             give_up("too many bytes", "");
         call->data = shared->used;
-        memcpy(replay->arena + shared->used, event->data, event->size);
+        if (event->call == VV_CALL_WRITE)
+            memcpy(replay->arena + shared->used, event->data, event->size);
+        else
+            memset(replay->arena + shared->used, 0, event->size);
         shared->used += event->size;
     }
     __atomic_store_n(&shared->call_count, shared->call_count + 1, __ATOMIC_RELEASE);
@@ -440,7 +444,10 @@ static void tell_names(struct history *h, const struct raw_call *call, unsigned 
 static void tell_bytes(struct history *h, const struct raw_call *call, unsigned at)
 {
     static const enum kind kinds[VV_CALL_COUNT] = {
-        [VV_CALL_WRITE] = BYTES, [VV_CALL_TRUNCATE] = LENGTH, [VV_CALL_ALLOCATE] = GROW
+        [VV_CALL_WRITE] = BYTES,
+        [VV_CALL_PUNCH] = BYTES,
+        [VV_CALL_TRUNCATE] = LENGTH,
+        [VV_CALL_ALLOCATE] = GROW,
     };
     const unsigned node = node_of(h, call->node);
 
@@ -487,6 +494,7 @@ static void tell_history(struct history *h)
             tell_names(h, call, at);
             break;
         case VV_CALL_WRITE:
+        case VV_CALL_PUNCH:
         case VV_CALL_ALLOCATE:
         case VV_CALL_TRUNCATE:
             tell_bytes(h, call, at);

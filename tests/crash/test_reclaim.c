@@ -22,7 +22,7 @@ static const struct vv_journal_limits small = {
     .views = 2,
     .frames = 2,
 };
-enum { PREPARED = 8, FIRST_DELETE = 40, MESSAGE = 200 };
+enum { PREPARED = 8, FIRST_DELETE = 40, FIRST_RECLAIM = 62, MESSAGE = 200 };
 
 static varve_status open_store(const struct vv_vfs *vfs, const char *path, bool read_only, struct vv_dir *dir,
                                struct vv_place **place)
@@ -133,6 +133,14 @@ out:
     return rc;
 }
 
+/* Reclaim makes nothing that a check could look for; what must hold is that nothing is lost. */
+static varve_status reclaim_step(struct vv_place *place, struct sweep_ledger *ledger, unsigned step,
+                                 uint64_t *freed)
+{
+    sweep_begin(ledger, step);
+    return sweep_end(ledger, step, journal->maintain(place, 0, NULL, NULL, freed), NULL, 0);
+}
+
 static void keep_first(varve_status *rc, varve_status status)
 {
     *rc = *rc == VARVE_OK ? status : *rc;
@@ -156,6 +164,44 @@ static varve_status run_delete(const struct vv_vfs *vfs, const char *path, struc
             keep_first(&rc, commit_step(place, ledger, step));
         keep_first(&rc, delete_step(place, ledger, 1));
     }
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+/* Deletes, and all that reclaim does: it goes on as far as it can after every failure. */
+static varve_status run_reclaim(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                                void *context)
+{
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    uint64_t freed = 0;
+
+    (void)context;
+    if (place != NULL) {
+        for (unsigned step = 1; step < PREPARED - 1; step++)
+            keep_first(&rc, delete_step(place, ledger, step));
+        keep_first(&rc, reclaim_step(place, ledger, FIRST_RECLAIM, &freed));
+        keep_first(&rc, commit_step(place, ledger, PREPARED + 1));
+        keep_first(&rc, reclaim_step(place, ledger, FIRST_RECLAIM + 1, &freed));
+    }
+    vv_journal_close(place);
+    vv_dir_close(&dir);
+    return rc;
+}
+
+/* Whoever opens the store next reclaims again. */
+static varve_status reopen_reclaim(const struct vv_vfs *vfs, const char *path, void *context)
+{
+    struct vv_dir dir = VV_DIR_NONE;
+    struct vv_place *place = NULL;
+    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    uint64_t freed = 0;
+
+    (void)context;
+    if (place != NULL)
+        rc = journal->maintain(place, 0, NULL, NULL, &freed);
     vv_journal_close(place);
     vv_dir_close(&dir);
     return rc;
@@ -204,7 +250,7 @@ static bool judge_commits(struct judge *judge)
         if (!judge_commit(judge, &id))
             return false;
     }
-    for (unsigned step = 1; step < FIRST_DELETE && FIRST_DELETE + step < SWEEP_STEPS; step++) {
+    for (unsigned step = 1; step < FIRST_DELETE && FIRST_DELETE + step < FIRST_RECLAIM; step++) {
         if (sweep_expect(judge->ledger, step) == SWEEP_PRESENT && !judge->seen[step] &&
             sweep_expect(judge->ledger, FIRST_DELETE + step) == SWEEP_ABSENT)
             return sweep_deny(judge->ledger, "step %u was acknowledged and is lost", step);
@@ -275,6 +321,7 @@ int main(int argc, char **argv)
 {
     const struct sweep_op ops[] = {
         { "delete", prepare_journal, run_delete, check_journal, NULL, is_hint, NULL },
+        { "reclaim", prepare_journal, run_reclaim, check_journal, reopen_reclaim, is_hint, NULL },
     };
 
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);

@@ -610,6 +610,17 @@ static void configure(struct vv_place *place, uint64_t retain, uint64_t snapshot
     (void)snapshot_bytes;
 }
 
+static varve_status maintain(struct vv_place *place, uint32_t flags, varve_progress_fn progress,
+                             void *context, uint64_t *freed)
+{
+    (void)place;
+    (void)flags;
+    (void)progress;
+    (void)context;
+    *freed = 0;
+    return VARVE_OK;
+}
+
 static varve_status tidy(struct vv_place *place, uint64_t budget, bool *more)
 {
     (void)place;
@@ -660,6 +671,7 @@ const struct vv_layout fake_layout = {
     .discard = discard,
     .persist = persist,
     .configure = configure,
+    .maintain = maintain,
     .tidy = tidy,
     .stat = tell_stat,
 };

@@ -211,6 +211,25 @@ static void remove_commit(struct world *w, size_t commit)
     }
 }
 
+static uint64_t reclaim(struct world *w)
+{
+    uint64_t freed = 0;
+    const varve_status rc = journal->maintain(w->place, 0, NULL, NULL, &freed);
+
+    if (rc != VARVE_OK)
+        print_error("maintain: %s\n", vv_words());
+    assert_int_equal(rc, VARVE_OK);
+    return freed;
+}
+
+static uint64_t stored(struct world *w)
+{
+    struct vv_layout_stat stat;
+
+    journal->stat(w->place, &stat);
+    return stat.bytes_stored;
+}
+
 static size_t pick_retained(const struct world *w, struct model_chance *chance)
 {
     for (unsigned tries = 0; tries < 50 && w->count > 0; tries++) {
@@ -421,7 +440,7 @@ static void step_of(struct world *w, struct model_chance *chance)
     const size_t some = pick_retained(w, chance);
     char name[256];
 
-    switch (model_chance(chance, 16)) {
+    switch (model_chance(chance, 20)) {
     case 0:
     case 1:
     case 2:
@@ -457,15 +476,24 @@ static void step_of(struct world *w, struct model_chance *chance)
             forget_head(w);
         open_place(w);
         break;
+    case 8:
+        reclaim(w);
+        break;
+    case 9:
+    case 10: { /* some steps, and then something else in between */
+        bool more = true;
+        for (unsigned i = model_chance(chance, 12); more && i > 0; i--)
+            assert_int_equal(journal->tidy(w->place, 1 + model_chance(chance, 5), &more), VARVE_OK);
+        break;
+    }
     default:
         commit_random(w, chance, branch);
     }
 }
 
-static void random_histories_hold_what_is_retained(void **state)
+static void random_history(struct world *w, uint64_t seed)
 {
-    struct world *w = *state;
-    struct model_chance chance = { .state = 4711 };
+    struct model_chance chance = { .state = seed };
 
     for (unsigned i = 0; i < 500; i++) {
         step_of(w, &chance);
@@ -480,13 +508,91 @@ static void random_histories_hold_what_is_retained(void **state)
     assert_world(w);
 }
 
+static void random_histories_hold_what_is_retained(void **state)
+{
+    random_history(*state, 4711);
+}
+
+static void random_histories_hold_what_is_retained_2(void **state)
+{
+    random_history(*state, 4712);
+}
+
+static void random_histories_hold_what_is_retained_3(void **state)
+{
+    random_history(*state, 4713);
+}
+
+/* What was deleted gives its space back, from the middle of the log and from its front. */
+static void deleted_commits_give_their_space_back(void **state)
+{
+    struct world *w = *state;
+    struct model_chance chance = { .state = 5 };
+
+    for (unsigned i = 0; i < 60; i++)
+        commit_random(w, &chance, 0);
+    const uint64_t before = stored(w);
+    for (size_t i = 0; i < 59; i++) {
+        if (i != 30)
+            remove_commit(w, i);
+    }
+    const uint64_t freed = reclaim(w);
+    print_message("%llu bytes, %llu freed, %llu left\n", (unsigned long long)before, (unsigned long long)freed,
+                  (unsigned long long)stored(w));
+    assert_true(freed > before / 2);
+    assert_true(stored(w) < before / 2);
+    assert_world(w);
+    close_place(w);
+    assert_no_damage(w);
+    forget_head(w);
+    open_place(w);
+    assert_world(w);
+    for (unsigned i = 0; i < 20; i++)
+        commit_random(w, &chance, 0);
+    assert_world(w);
+}
+
+/* Commits go on and on, the newest few are kept, and the store does not grow. */
+static void a_store_that_keeps_few_stays_small(void **state)
+{
+    struct world *w = *state;
+    struct model_chance chance = { .state = 6 };
+    bool more = false;
+
+    w->retain = 3;
+    close_place(w);
+    open_place(w);
+    for (unsigned i = 0; i < 550; i++) {
+        commit_random(w, &chance, 0);
+        assert_int_equal(journal->tidy(w->place, 100, &more), VARVE_OK);
+        if (i % 50 == 49) {
+            reclaim(w);
+            for (size_t k = 0; k + 3 < w->count; k++)
+                w->made[k].removed = true;
+            assert_world(w);
+        }
+        if (stored(w) > 40 * small.log.segment) /* some 12 MB are written in all */
+            fail_msg("after %u commits the store takes up %llu bytes", i, (unsigned long long)stored(w));
+    }
+    print_message("%llu bytes after 550 commits\n", (unsigned long long)stored(w));
+    close_place(w);
+    assert_no_damage(w);
+    forget_head(w);
+    open_place(w);
+    assert_world(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_commit_that_a_ref_names_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_root_leads_to_the_newest_that_is_left, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_commit_can_be_made_again_after_it_was_removed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(deleted_commits_give_their_space_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_store_that_keeps_few_stays_small, set_up, tear_down),
         cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained_2, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained_3, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

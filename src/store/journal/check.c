@@ -2,13 +2,17 @@
  * asked for, which comes first (repair.c).
  *
  * Damage is what somebody was promised and is not there any more. What no commit needs is told with less: a
- * hint that is unreadable, padding or unused space that is not zero, files that nobody asked for. */
+ * hint that is unreadable, padding or unused space that is not zero, files that nobody asked for. Where what no
+ * commit needs was given back there are holes: of a record with holes its header and facts are checked, and all of it
+ * that is needed, piece by piece. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "store/codepool.h"
 #include "store/journal/journal.h"
 #include "store/journal/repair.h"
+#include "store/journal/mark.h"
 #include "store/journal/snapshot.h"
 
 struct checker {
@@ -18,6 +22,7 @@ struct checker {
     uint64_t damage;
     struct vv_place *place;
     struct vv_declared declared;    /* what repairs have dealt with */
+    struct vv_mark mark;            /* what is needed, as far as can be followed */
     const struct vv_record *record; /* that is being looked at */
     uint64_t told;                  /* address of a record whose damage was told */
     uint64_t records, commits;
@@ -133,6 +138,60 @@ out:
     return rc;
 }
 
+/* Is there a hole in what nothing needs of these bytes? */
+static varve_status has_hole(struct checker *checker, uint64_t address, uint64_t size, bool *hole)
+{
+    varve_status rc = VARVE_OK;
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+    uint8_t block[VV_RECORD_ALIGN];
+
+    *hole = false;
+    for (uint64_t at = (address + VV_RECORD_ALIGN - 1) / VV_RECORD_ALIGN * VV_RECORD_ALIGN;
+         !*hole && at < address + size; at += VV_RECORD_ALIGN) {
+        size_t got = 0;
+        if (vv_mark_needs(&checker->mark, at))
+            continue;
+        TRY(vv_log_read_some(&checker->place->log, at, block, sizeof block, &got));
+        *hole = got == sizeof block && memcmp(block, zeros, sizeof block) == 0;
+    }
+out:
+    return rc;
+}
+
+/* The sections have their sums, or holes. */
+static varve_status check_sections(struct checker *checker, const struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    bool hole = false;
+
+    TRY(has_hole(checker, vv_record_directory_at(record), record->directory_size + record->pages_size,
+                 &hole));
+    if (!hole)
+        TRY(pass_damage(checker, vv_log_verify(&checker->place->log, record), NULL));
+out:
+    return rc;
+}
+
+static bool is_retained(struct checker *checker, const struct vv_record *record)
+{
+    uint64_t address = 0;
+    const varve_status rc = vv_index_find(&checker->place->index, record->id, &address);
+
+    return rc != VARVE_OK || address == record->address;
+}
+
+/* A commit that was kept anew: its state comes out; pages and nodes are checked with all that are needed. */
+static varve_status check_kept(struct checker *checker, const struct vv_record *record)
+{
+    struct vv_state state = { .fresh = NULL };
+    const varve_status rc = vv_views_get(&checker->place->views, record->address, &state);
+
+    checker->commits++;
+    if (rc == VARVE_OK)
+        vv_state_release(&state);
+    return rc;
+}
+
 static varve_status check_padding(struct checker *checker, const struct vv_record *record)
 {
     varve_status rc = VARVE_OK;
@@ -204,17 +263,21 @@ static varve_status check_record(void *context, const struct vv_record *record, 
     if (record->kind == VV_RECORD_COMMIT &&
         vv_declared_dropped(&checker->declared, record->id, record->address))
         goto out; /* a repair has given it up */
-    if (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_REFS) {
+    if (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_REFS ||
+        record->kind == VV_RECORD_KEPT) {
         rc = vv_record_facts_decode(record, facts, &decoded);
         vv_record_facts_release(&decoded);
         TRY(pass_damage(checker, rc, NULL));
     }
+    TRY(check_sections(checker, record));
     TRY(pass_damage(checker, check_padding(checker, record), NULL));
     if (checker->flags & VARVE_CHECK_QUICK)
         goto out;
-    if (record->kind == VV_RECORD_COMMIT)
+    if (record->kind == VV_RECORD_COMMIT && is_retained(checker, record))
         TRY(pass_damage(checker, check_commit(checker, record), NULL));
-    else if (record->kind == VV_RECORD_CHECKPOINT)
+    else if (record->kind == VV_RECORD_KEPT && is_retained(checker, record))
+        TRY(pass_damage(checker, check_kept(checker, record), NULL));
+    else if (record->kind == VV_RECORD_CHECKPOINT && vv_mark_knows(&checker->mark, record->address))
         TRY(pass_damage(checker, vv_views_verify(&checker->place->views, record), NULL));
 out:
     return rc;
@@ -255,22 +318,62 @@ static void check_debris(void *context, uint64_t address)
     tell(checker, VARVE_NOTE, name, NULL, NULL, text);
 }
 
+/* Follow what is needed. What cannot be followed is told when its record is looked at. */
+static varve_status mark_needed(struct checker *checker)
+{
+    varve_status rc = VARVE_OK;
+    bool done = false;
+
+    TRY(vv_mark_begin(&checker->mark, checker->place, NULL));
+    checker->mark.headers = true; /* the scan checks them all */
+    while (!done) {
+        const uint64_t number = checker->mark.number;
+        rc = vv_mark_step(&checker->mark, 256, &done);
+        if (rc != VARVE_CORRUPT && rc != VARVE_NOT_FOUND)
+            TRY(rc);
+        if (rc == VARVE_OK)
+            continue;
+        done = checker->mark.number == number; /* the newest checkpoint comes last */
+        if (vv_place_generation(checker->place) >
+            0) /* else all sections must have their sums, which tells it */
+            tell(checker, VARVE_DAMAGE, NULL, NULL, NULL, vv_words());
+    }
+    rc = VARVE_OK;
+out:
+    return rc;
+}
+
+static varve_status check_frame(void *context, uint64_t address)
+{
+    struct checker *checker = context;
+    struct vv_record record = { .kind = VV_RECORD_OPEN, .address = address };
+
+    checker->record = &record;
+    const varve_status rc = pass_damage(checker, vv_mark_check_frame(&checker->mark, address), NULL);
+    checker->record = NULL;
+    return rc;
+}
+
 static varve_status check_log(struct checker *checker)
 {
     varve_status rc = VARVE_OK;
     struct vv_chain chain;
     const struct vv_log_scan scan = { .acknowledged = checker->place->acknowledged,
-                                      .deep = true,
                                       .record = check_record,
                                       .damage = check_damage,
                                       .debris = check_debris,
                                       .context = checker };
 
     TRY(vv_repairs_declared(&checker->place->log, &checker->declared));
-    vv_chain_start(&chain);
+    vv_log_begin(&checker->place->log, &chain);
     checker->end = chain.end;
+    if (chain.end > (checker->place->start == 0 ? VV_LOG_START : checker->place->start))
+        tell(checker, VARVE_DAMAGE, NULL, NULL, NULL,
+             "segments of the log are missing before its first file");
     TRY(vv_log_scan(&checker->place->log, &chain, &scan));
     TRY(check_unused(checker, chain.end, UINT64_MAX));
+    if ((checker->flags & VARVE_CHECK_QUICK) == 0)
+        TRY(vv_mark_each_frame(&checker->mark, check_frame, checker));
 out:
     return rc;
 }
@@ -443,9 +546,11 @@ varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_o
         goto out;
     }
     TRY(rc);
+    TRY(mark_needed(&checker));
     TRY(check_log(&checker));
     TRY(check_images(&checker));
 out:
+    vv_mark_release(&checker.mark);
     vv_journal_close(checker.place);
     vv_declared_release(&checker.declared);
     *damage = checker.damage;

@@ -23,13 +23,15 @@ enum { MEMBERS = 256, GATHER_MS = 100 };
 struct vv_member {
     struct vv_change *change;
     const struct vv_pending *pending;
+    struct vv_pending *again;       /* prepared once more, because something was moved or retired since */
     const struct vv_ref_move *move; /* NULL: detached */
     bool durable;
     struct vv_record_move resolved;
     struct vv_record record;
-    bool made;        /* a record of this member's is in the log */
-    bool held;        /* nothing was retired since the state was opened */
-    uint64_t flushes; /* of the views, when it was revealed */
+    bool made;           /* a record of this member's is in the log */
+    bool held;           /* nothing was retired since the state was opened */
+    uint64_t generation; /* of the place, when it was revealed */
+    uint64_t flushes;    /* of the views, when it was revealed */
     bool done;
     varve_error error; /* of what became of it */
     struct vv_member *next;
@@ -210,6 +212,7 @@ static varve_status take(struct vv_place *place, struct group *group, struct vv_
 {
     varve_status rc = VARVE_OK;
     uint64_t existing = 0;
+    bool good = false;
 
     if (must_wait_for(group, member))
         return VARVE_END;
@@ -220,6 +223,13 @@ static varve_status take(struct vv_place *place, struct group *group, struct vv_
     pthread_mutex_unlock(&place->mutex);
     TRY(rc);
     if (existing == 0) {
+        TRY(vv_pending_check(place, member->change, member->pending, &good));
+        if (!good) {
+            vv_place_discard(place, member->again);
+            member->again = NULL;
+            TRY(vv_place_prepare(place, member->change, &member->again));
+            member->pending = member->again;
+        }
         TRY(add_record(place, group, member));
         member->made = true;
     } else if (group->count > 0) {
@@ -316,6 +326,7 @@ static void end_group(struct vv_place *place, const struct group *group, varve_s
             /* Retirements take a turn: what the state leads to is as good as when it was opened, or not. */
             member->held = member->change->hold >= generation;
             member->flushes = flushes;
+            member->generation = generation;
         }
         finish(member, rc);
     }
@@ -372,7 +383,8 @@ static varve_status follow_up(struct vv_place *place, struct vv_member *member)
         vv_views_put(&place->views, member->record.address, change->after, member->flushes);
     if (vv_place_checkpoint_due(place, &member->record)) {
         vv_place_take_turn(place);
-        rc = vv_place_checkpoint(place, &member->record);
+        if (vv_place_generation(place) == member->generation) /* else it may lie elsewhere by now */
+            rc = vv_place_checkpoint(place, &member->record);
         vv_place_end_turn(place);
     }
     return rc;
@@ -412,6 +424,7 @@ varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, 
     place->commit_count += rc == VARVE_OK;
     place->commit_ns += rc == VARVE_OK ? vv_clock_monotonic_ns() - begin : 0;
     pthread_mutex_unlock(&place->mutex);
+    vv_place_discard(place, member.again);
     vv_place_discard(place, pending);
     return rc;
 }

@@ -13,6 +13,7 @@ void vv_index_init(struct vv_index *index, const struct vv_node_source *nodes)
     vv_pagetree_init(&index->numbers, 0, nodes);
     vv_table_init(&index->tail_ids, 32);
     vv_table_init(&index->removal_ids, 32);
+    vv_table_init(&index->kept_ids, 32);
 }
 
 void vv_index_release(struct vv_index *index)
@@ -22,6 +23,8 @@ void vv_index_release(struct vv_index *index)
     vv_pagetree_release(&index->numbers);
     vv_table_release(&index->tail_ids);
     vv_table_release(&index->removal_ids);
+    vv_table_release(&index->kept_ids);
+    vv_free(index->kept);
     vv_free(index->tail);
     vv_free(index->removals);
     vv_free(index->refs);
@@ -94,6 +97,15 @@ static bool was_removed(const struct vv_index *index, const uint8_t id[32])
     return removal_of(index, id) != NULL;
 }
 
+/* Where a commit lies since the last checkpoint, when it was moved. */
+static const struct vv_index_commit *kept_as(const struct vv_index *index, const uint8_t id[32])
+{
+    const union vv_value *place = vv_table_get(&index->kept_ids, id);
+    const bool done = place != NULL && index->kept[place->number].address != 0;
+
+    return done ? &index->kept[place->number] : NULL;
+}
+
 varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], uint64_t *address)
 {
     struct vv_item item;
@@ -107,6 +119,11 @@ varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], u
     }
     if (was_removed(index, id))
         return VARVE_OK;
+    const struct vv_index_commit *kept = kept_as(index, id);
+    if (kept != NULL) {
+        *address = kept->address;
+        return VARVE_OK;
+    }
     const varve_status rc = vv_trie_get(&index->ids, id, &item, &present);
     if (rc == VARVE_OK && present)
         *address = item.locator; /* 0: a tombstone */
@@ -216,6 +233,19 @@ varve_status vv_index_find_root(const struct vv_index *index, const uint8_t key[
     return rc;
 }
 
+/* A log whose beginning is gone may tell of a commit first by its kept record. */
+static varve_status find_kept_number(const struct vv_index *index, uint64_t number, uint8_t id[32],
+                                     uint64_t *address)
+{
+    for (size_t i = 0; i < index->kept_count; i++) {
+        if (index->kept[i].number != number || was_removed(index, index->kept[i].id))
+            continue;
+        memcpy(id, index->kept[i].id, 32);
+        *address = index->kept[i].address;
+    }
+    return VARVE_OK;
+}
+
 varve_status vv_index_find_number(const struct vv_index *index, uint64_t number, uint8_t id[32],
                                   uint64_t *address)
 {
@@ -238,12 +268,14 @@ varve_status vv_index_find_number(const struct vv_index *index, uint64_t number,
         return VARVE_OK;
     }
     if (number >= index->numbers.page_count)
-        return VARVE_OK;
+        return find_kept_number(index, number, id, address);
     varve_status rc = vv_pagetree_get(&index->numbers, number, &leaf, &present);
     if (rc == VARVE_OK && present) {
         memcpy(id, leaf.hash, 32);
         rc = vv_index_find(index, id, address);
-        if (*address != leaf.locator)
+        const struct vv_index_commit *kept = kept_as(index, id);
+        const bool moved = kept != NULL && kept->number == number && kept->address == *address;
+        if (*address != leaf.locator && !moved)
             *address = 0; /* that commit is gone; one with the same id may have been made again */
     }
     return rc;
@@ -313,9 +345,77 @@ void vv_index_remove(struct vv_index *index, const struct vv_record_removal *rem
         index->commits--;
 }
 
+/* ---- Commits that lie elsewhere --------------------------------------------------------------- */
+
+varve_status vv_index_reserve_kept(struct vv_index *index, const uint8_t id[32])
+{
+    varve_status rc = VARVE_OK;
+
+    if (vv_table_get(&index->tail_ids, id) != NULL || vv_table_get(&index->kept_ids, id) != NULL)
+        return VARVE_OK;
+    if (index->kept_count == index->kept_capacity) {
+        const size_t capacity = 2 * index->kept_count + 8;
+        TRY(vv_resize(&index->kept, capacity, sizeof *index->kept));
+        index->kept_capacity = capacity;
+    }
+    TRY(vv_table_put(&index->kept_ids, id, (union vv_value){ .number = index->kept_count }));
+    index->kept[index->kept_count] = (struct vv_index_commit){ .number = 0 };
+    memcpy(index->kept[index->kept_count++].id, id, 32);
+out:
+    return rc;
+}
+
+void vv_index_keep(struct vv_index *index, const struct vv_record *record)
+{
+    const union vv_value *tail = vv_table_get(&index->tail_ids, record->id);
+    const union vv_value *place = vv_table_get(&index->kept_ids, record->id);
+
+    if (was_removed(index, record->id) && tail == NULL)
+        return; /* told of by a log that was removed from later */
+    if (tail != NULL) {
+        index->tail[tail->number].address = record->address;
+        return;
+    }
+    VV_ASSERT(place != NULL);
+    struct vv_index_commit *kept = &index->kept[place->number];
+    memcpy(kept->root, record->root, 32);
+    kept->number = record->number;
+    kept->address = record->address;
+}
+
+varve_status vv_index_tombstones(const struct vv_index *index,
+                                 varve_status (*each)(void *context, const uint8_t id[32]), void *context)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_item item;
+    uint8_t from[32] = { 0 };
+    bool present = false;
+
+    for (;;) {
+        TRY(vv_trie_next(&index->ids, from, &item, &present));
+        if (!present)
+            break;
+        if (item.locator == 0)
+            TRY(each(context, item.key));
+        memcpy(from, item.key, 32);
+        size_t i = 32;
+        while (i-- > 0 && ++from[i] == 0)
+            continue;
+        if (i == SIZE_MAX)
+            break;
+    }
+out:
+    return rc;
+}
+
+varve_status vv_index_forget(struct vv_index *index, const uint8_t id[32])
+{
+    return vv_trie_remove(&index->ids, id);
+}
+
 /* What a tombstone says; false: there is none. */
-static varve_status tombstone(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],
-                              bool *there)
+varve_status vv_index_tombstone(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],
+                                bool *there)
 {
     const struct vv_index_removal *removal = removal_of(index, id);
     struct vv_item item;
@@ -348,7 +448,7 @@ varve_status vv_index_ancestor(const struct vv_index *index, const uint8_t id[32
         TRY(vv_index_find(index, ancestor, &address));
         if (address != 0)
             break;
-        TRY(tombstone(index, ancestor, before, &there));
+        TRY(vv_index_tombstone(index, ancestor, before, &there));
         if (!there)
             break;
         *removed = true;
@@ -490,6 +590,34 @@ out:
     return rc;
 }
 
+static varve_status put_kept(const struct vv_index *index, struct vv_index_saved *saved)
+{
+    varve_status rc = VARVE_OK;
+    bool present = false;
+
+    for (size_t i = 0; i < index->kept_count; i++) {
+        const struct vv_index_commit *kept = &index->kept[i];
+        struct vv_item item = { .locator = kept->address };
+        struct vv_item root;
+        struct vv_leaf leaf = { .locator = kept->address };
+        if (kept->address == 0 || was_removed(index, kept->id))
+            continue;
+        memcpy(item.key, kept->id, 32);
+        memcpy(item.hash, kept->id, 32);
+        memcpy(leaf.hash, kept->id, 32);
+        TRY(vv_trie_set(&saved->ids, &item));
+        if (kept->number < saved->numbers.page_count)
+            TRY(vv_pagetree_set(&saved->numbers, kept->number, &leaf));
+        TRY(vv_trie_get(&saved->roots, kept->root, &root, &present));
+        if (present && memcmp(root.hash, kept->id, 32) == 0) {
+            root.locator = kept->address;
+            TRY(vv_trie_set(&saved->roots, &root));
+        }
+    }
+out:
+    return rc;
+}
+
 static varve_status put_tail(const struct vv_index *index, struct vv_index_saved *saved)
 {
     varve_status rc = VARVE_OK;
@@ -513,7 +641,7 @@ out:
     return rc;
 }
 
-varve_status vv_index_save(const struct vv_index *index, vv_node_write_fn write, void *context,
+varve_status vv_index_save(const struct vv_index *index, uint64_t from, vv_node_write_fn write, void *context,
                            struct vv_checkpoint *checkpoint, struct vv_index_saved *saved)
 {
     varve_status rc = VARVE_OK;
@@ -521,6 +649,7 @@ varve_status vv_index_save(const struct vv_index *index, vv_node_write_fn write,
     vv_trie_copy(&saved->ids, &index->ids);
     vv_trie_copy(&saved->roots, &index->roots);
     vv_pagetree_copy(&saved->numbers, &index->numbers);
+    TRY(put_kept(index, saved));
     TRY(put_removals(index, saved));
     TRY(put_tail(index, saved));
     TRY(vv_trie_top(&saved->ids, checkpoint->ids.hash));
@@ -532,8 +661,10 @@ varve_status vv_index_save(const struct vv_index *index, vv_node_write_fn write,
     checkpoint->number_pages = saved->numbers.page_count;
     checkpoint->commits = index->commits;
 out:
-    if (rc != VARVE_OK)
+    if (rc != VARVE_OK) {
+        vv_index_unsave(saved, from);
         vv_index_saved_release(saved);
+    }
     return rc;
 }
 
@@ -544,12 +675,32 @@ void vv_index_saved_release(struct vv_index_saved *saved)
     vv_pagetree_release(&saved->numbers);
 }
 
+void vv_index_unsave(struct vv_index_saved *saved, uint64_t from)
+{
+    vv_trie_unsave(&saved->ids, from);
+    vv_trie_unsave(&saved->roots, from);
+    vv_pagetree_unsave(&saved->numbers, from);
+}
+
+varve_status vv_index_forget_below(struct vv_index *index, uint64_t start)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_trie_forget_below(&index->ids, start));
+    TRY(vv_trie_forget_below(&index->roots, start));
+    TRY(vv_pagetree_forget_below(&index->numbers, start));
+out:
+    return rc;
+}
+
 static void drop_tail(struct vv_index *index)
 {
     vv_table_release(&index->tail_ids);
     vv_table_release(&index->removal_ids);
+    vv_table_release(&index->kept_ids);
     index->tail_count = 0;
     index->removal_count = 0;
+    index->kept_count = 0;
 }
 
 void vv_index_adopt(struct vv_index *index, struct vv_index_saved *saved)

@@ -5,6 +5,7 @@
  *                as the last checkpoint saved them, loaded by need
  *   tail         commits since then, in memory, looked at first; a checkpoint moves them into the trees
  *   removals     since then too: they hide what the trees have, until a checkpoint takes it out of them
+ *   kept         commits that lie elsewhere since then: in the tail they are told so
  *   refs         all of them, deleted ones too (they keep their moves); every checkpoint stores them whole
  * A commit that was removed leaves a *tombstone*, as long as a retained one names it as its parent: in `ids`, with
  * locator 0 and the id of the nearest retained commit before it as hash (all ones: none). What `roots` says of a
@@ -43,6 +44,9 @@ struct vv_index {
     struct vv_index_removal *removals;
     size_t removal_count, removal_capacity;
     struct vv_table removal_ids; /* -> the newest in removals */
+    struct vv_index_commit *kept;
+    size_t kept_count, kept_capacity;
+    struct vv_table kept_ids; /* -> place in kept */
     uint64_t last_number;
     uint64_t commits;
     struct vv_index_ref *refs; /* by name */
@@ -75,6 +79,16 @@ varve_status vv_index_find_number(const struct vv_index *index, uint64_t number,
 varve_status vv_index_reserve_removals(struct vv_index *index, const struct vv_record_removal *removals,
                                        size_t count);
 void vv_index_remove(struct vv_index *index, const struct vv_record_removal *removal);
+/* See that one more commit can be moved without memory running out; say that it lies in this record now. */
+varve_status vv_index_reserve_kept(struct vv_index *index, const uint8_t id[32]);
+void vv_index_keep(struct vv_index *index, const struct vv_record *record);
+/* What a tombstone says, if there is one. */
+varve_status vv_index_tombstone(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],
+                                bool *there);
+/* Tombstones in the saved index; and one that nobody needs any more goes. On failure it stays. */
+varve_status vv_index_tombstones(const struct vv_index *index,
+                                 varve_status (*each)(void *context, const uint8_t id[32]), void *context);
+varve_status vv_index_forget(struct vv_index *index, const uint8_t id[32]);
 /* The commit itself, when it is there; else the nearest before it that is, zeros: none. What was never heard of is
  * its own answer. `removed`: there is a tombstone. */
 varve_status vv_index_ancestor(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],
@@ -95,14 +109,18 @@ void vv_index_encode_refs(const struct vv_index *index, struct vv_bytes *out);
 varve_status vv_index_decode_refs(struct vv_index *index, struct vv_reader *reader);
 
 /* The trees with the tail in them, saved through `write`; `checkpoint` learns where they begin. Nothing in
- * `index` changes until it is adopted. */
+ * `index` changes until it is adopted. Nothing is saved below `from`. */
 struct vv_index_saved {
     struct vv_trie ids, roots;
     struct vv_pagetree numbers;
 };
-varve_status vv_index_save(const struct vv_index *index, vv_node_write_fn write, void *context,
+varve_status vv_index_save(const struct vv_index *index, uint64_t from, vv_node_write_fn write, void *context,
                            struct vv_checkpoint *checkpoint, struct vv_index_saved *saved);
 void vv_index_saved_release(struct vv_index_saved *saved);
+/* What was saved from an address on came to nothing. */
+void vv_index_unsave(struct vv_index_saved *saved, uint64_t from);
+/* Let nothing of the next checkpoint's trees lie below `start`. */
+varve_status vv_index_forget_below(struct vv_index *index, uint64_t start);
 void vv_index_adopt(struct vv_index *index,
                     struct vv_index_saved *saved); /* takes it; the tail is empty now */
 /* Be what a checkpoint says, less its refs. */

@@ -1,12 +1,14 @@
 /* journal.c - the journal layout: one log is the truth; all else is a hint.
  *
- *   log.<start>   segments of one address space; records, each an opening, a commit, moves of refs, a checkpoint
+ *   log.<start>   segments of one address space; records, each an opening, a commit, moves of refs, a checkpoint,
+ *                 or a commit once more
  *   image/        memories as some commit has them, to be mapped: caches (imagefile.h, snapshot.h)
  *   head          last checkpoint, acknowledged end; two slots written in turn (head.h)
  * Laws (docs/design.md), where they are kept, and checked by check.c:
  *   (J1) An acknowledged commit lies in whole, synced records of one chain.           [publish.c, log.c]
  *   (J2) The log is whole records, then debris; debris never joins the chain.         [publish.c, log.h]
  *   (J3) No sector that holds acknowledged bytes is written again.                    [record.h, publish.c]
+ *   (J5) Space goes when what is retained is synced elsewhere, and nobody looks.      [reclaim.c]
  *   (J6) Code is synced before the record that names it.                              [codepool.c]
  *   (J7) `head` is never needed.                                                      [vv_place_load]
  * Moves:  OPEN      read head, index of its checkpoint, scan what follows             [vv_journal_open]
@@ -18,6 +20,7 @@
 
 #include "base/alloc.h"
 #include "store/codepool.h"
+#include "store/journal/reclaim.h"
 #include "store/journal/scrub.h"
 
 #ifdef VV_TORTURE
@@ -134,14 +137,19 @@ static varve_status take_checkpoint(struct vv_place *place, const struct vv_reco
 
     TRY(vv_checkpoint_decode(record, bytes, &checkpoint));
     TRY(vv_index_open(&place->index, record, &checkpoint));
+    place->start = checkpoint.start;
+    place->newest = record->address;
+    if (checkpoint.generation > place->scanned_generation) /* what older checkpoints saved may be gone */
+        vv_views_flush(&place->views, record->address);
+    place->scanned_generation = checkpoint.generation;
     if (record->parent != 0)
         vv_views_made(&place->views, record->parent, record->address);
     place->head.checkpoint = record->address;
     place->stored = checkpoint.stored;
     take_generation(place, &checkpoint);
-    if (place->damage_count > 0 || record->repairs) {
+    if (place->damage_count > 0 || record->repairs || !place->whole) {
         rc = vv_place_take_directory(place, record);
-        if (rc == VARVE_CORRUPT && !record->repairs)
+        if (rc == VARVE_CORRUPT && !record->repairs && place->whole)
             rc = VARVE_OK; /* those that the records told */
         TRY(rc);
     }
@@ -167,6 +175,9 @@ static varve_status take_record(void *context, const struct vv_record *record, c
         goto out;
     if (record->kind == VV_RECORD_CHECKPOINT) {
         TRY(take_checkpoint(place, record, bytes));
+    } else if (record->kind == VV_RECORD_KEPT) {
+        TRY(vv_index_reserve_kept(&place->index, record->id));
+        vv_index_keep(&place->index, record);
     } else if (record->kind != VV_RECORD_OPEN) {
         TRY(vv_record_facts_decode(record, bytes, &facts));
         TRY(vv_index_reserve(&place->index, facts.move_count));
@@ -241,6 +252,8 @@ static varve_status start_at(struct vv_place *place, uint64_t address)
     TRY(vv_checkpoint_decode(&record, facts, &checkpoint));
     TRY(vv_place_take_directory(place, &record));
     TRY(vv_index_open(&place->index, &record, &checkpoint));
+    place->start = checkpoint.start;
+    place->newest = address;
     if (record.parent != 0)
         vv_views_made(&place->views, record.parent, record.address);
     vv_chain_advance(&place->chain, &record);
@@ -249,6 +262,18 @@ static varve_status start_at(struct vv_place *place, uint64_t address)
 out:
     vv_free(facts);
     return rc;
+}
+
+/* What the newest checkpoint says that the log begins with must be there. */
+static varve_status check_start(struct vv_place *place)
+{
+    uint64_t first = 0;
+    const bool some = vv_log_segment_after(&place->log, 0, &first);
+    const uint64_t start = place->start == 0 ? VV_LOG_START : place->start;
+
+    if (some && first <= start)
+        return VARVE_OK;
+    return take_damage(place, start, NULL, "segments of the log are missing before its first file");
 }
 
 varve_status vv_place_read_head(struct vv_place *place, struct vv_head heads[2])
@@ -305,7 +330,8 @@ varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2]
     bool started = false;
 
     place->damage_count = place->damage_told = 0;
-    vv_chain_start(&place->chain);
+    vv_log_begin(&place->log, &place->chain);
+    place->whole = !place->chain.begins;
     place->head = place->told = heads[0];
     place->told_generation = heads[0].generation;
     place->acknowledged =
@@ -326,11 +352,13 @@ varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2]
     if (!started) {
         vv_index_release(&place->index);
         vv_index_init(&place->index, &place->views.nodes);
-        vv_chain_start(&place->chain);
+        vv_log_begin(&place->log, &place->chain);
         place->head.checkpoint = 0;
+        place->newest = place->start = 0;
         place->stored = 0;
     }
     TRY(vv_place_scan(place, limit));
+    TRY(check_start(place));
 out:
     return rc;
 }
@@ -363,6 +391,7 @@ void vv_journal_close(struct vv_place *place)
         vv_place_tell(place); /* without it the next opening reads more */
     }
     vv_file_close(&place->head_file);
+    vv_reclaim_free(place->reclaim);
     if (place->parts) {
         vv_snapshots_release(place);
         vv_index_release(&place->index);
@@ -463,6 +492,8 @@ static varve_status open_once(const struct vv_dir *dir, const struct vv_layout_o
         vv_generations_raise(&made->generations, made->seen.heads[i].generation);
     TRY(vv_place_load(made, made->seen.heads, limit));
     tell_found(made);
+    if (!options->read_only)
+        TRY(vv_reclaim_new(&made->reclaim));
     *place = made;
 out:
     *again = made != NULL && made->quiet && vv_place_look_again(made, rc, tries);
@@ -522,7 +553,9 @@ varve_status vv_place_facts(struct vv_place *place, uint64_t address, struct vv_
     uint8_t *bytes = NULL;
 
     *facts = (struct vv_commit_facts){ .locator = address };
-    TRY(vv_log_record_facts(&place->log, address, VV_RECORD_COMMIT, &record, &bytes));
+    TRY(vv_log_record_facts(&place->log, address, 0, &record, &bytes));
+    if (record.kind != VV_RECORD_COMMIT && record.kind != VV_RECORD_KEPT)
+        TRY(vv_fail(VARVE_CORRUPT, "no commit lies at address %llu", (unsigned long long)address));
     TRY(vv_record_facts_decode(&record, bytes, &stored));
     memcpy(facts->id.bytes, record.id, 32);
     memcpy(facts->parent.bytes, stored.parent, 32);
@@ -533,7 +566,7 @@ varve_status vv_place_facts(struct vv_place *place, uint64_t address, struct vv_
     facts->modules = stored.modules;
     facts->modules_changed = stored.modules_changed;
     facts->pages_changed = stored.pages_changed;
-    facts->bytes_written = vv_record_used(&record);
+    facts->bytes_written = record.kind == VV_RECORD_KEPT ? stored.written : vv_record_used(&record);
     TRY(copy_piece(stored.message, &facts->message));
     TRY(copy_piece(stored.branch, &facts->branch));
     TRY(copy_piece(stored.engine, &facts->engine));
@@ -646,6 +679,7 @@ static varve_status find_address(struct vv_place *place, const varve_commit_id *
 static varve_status journal_facts(struct vv_place *place, const varve_commit_id *id,
                                   struct vv_commit_facts *facts)
 {
+    const uint64_t hold = vv_place_hold(place);
     uint8_t ancestor[32];
     uint64_t address = 0;
     bool removed = false;
@@ -663,13 +697,15 @@ static varve_status journal_facts(struct vv_place *place, const varve_commit_id 
         pthread_mutex_unlock(&place->mutex);
     }
     varve_hex_format(id->bytes, hex);
-    if (rc != VARVE_OK)
-        return rc;
+    TRY(rc);
     if (address == 0)
-        return vv_fail(VARVE_NOT_FOUND, removed ? "commit %s was deleted" : "the store has no commit %s",
-                       hex);
-    const varve_status read = vv_place_facts(place, address, facts);
-    return read == VARVE_CORRUPT ? vv_fail_within(read, "commit %s", hex) : read;
+        TRY(vv_fail(VARVE_NOT_FOUND, removed ? "commit %s was deleted" : "the store has no commit %s", hex));
+    rc = vv_place_facts(place, address, facts);
+    if (rc == VARVE_CORRUPT)
+        rc = vv_fail_within(rc, "commit %s", hex);
+out:
+    vv_place_drop(place, hold);
+    return rc;
 }
 
 /* Damage is told with the commit that it was met in. */
@@ -741,9 +777,12 @@ static varve_status journal_changed(struct vv_place *place, const struct vv_comm
     struct vv_record record;
     uint8_t *directory = NULL;
 
-    TRY(vv_log_record(&place->log, facts->locator, VV_RECORD_COMMIT, &record));
+    TRY(vv_log_record(&place->log, facts->locator, 0, &record));
     TRY(vv_log_directory(&place->log, &record, &directory));
-    TRY(vv_directory_walk(&record, directory, &visitor));
+    if (record.kind == VV_RECORD_KEPT)
+        TRY(vv_kept_changed(&record, directory, each, context));
+    else
+        TRY(vv_directory_walk(&record, directory, &visitor));
 out:
     vv_free(directory);
     return within_commit(facts, rc);
@@ -881,6 +920,8 @@ static varve_status journal_ref_move(struct vv_place *place, const char *name, u
     struct vv_record_facts facts = { .moves = NULL };
     struct vv_repair repair = { .moves = NULL };
     uint8_t *bytes = NULL;
+    uint64_t first = 0;
+    const uint64_t hold = vv_place_hold(place);
 
     if (locator == 0) {
         TRY(vv_place_refresh(place));
@@ -889,8 +930,9 @@ static varve_status journal_ref_move(struct vv_place *place, const char *name, u
         locator = stored == NULL ? 0 : stored->last;
         pthread_mutex_unlock(&place->mutex);
     }
-    if (locator == 0)
-        return VARVE_END;
+    if (locator == 0 || !vv_log_segment_after(&place->log, 0, &first) || locator < first)
+        rc = VARVE_END; /* what is before the log's beginning is gone */
+    TRY(rc);
     TRY(vv_log_record_facts(&place->log, locator, 0, &record, &bytes));
     if (record.repairs)
         TRY(vv_repair_decode(&record, bytes, &repair));
@@ -909,6 +951,7 @@ out:
     vv_repair_release(&repair);
     vv_record_facts_release(&facts);
     vv_free(bytes);
+    vv_place_drop(place, hold);
     return rc;
 }
 
@@ -936,8 +979,14 @@ static void journal_configure(struct vv_place *place, uint64_t retain, uint64_t 
 static varve_status journal_tidy(struct vv_place *place, uint64_t budget, bool *more)
 {
     *more = false; /* checkpoints are made by the commit that makes them due */
-    const varve_status rc = vv_place_snapshot_step(place, budget, more);
-    return rc != VARVE_OK ? rc : vv_place_scrub_step(place, budget, more);
+    bool reclaims = false;
+    varve_status rc = vv_place_snapshot_step(place, budget, more);
+    if (rc == VARVE_OK)
+        rc = vv_place_scrub_step(place, budget, more);
+    if (rc == VARVE_OK)
+        rc = vv_place_reclaim_step(place, budget, &reclaims);
+    *more = *more || reclaims;
+    return rc;
 }
 
 static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
@@ -947,6 +996,7 @@ static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
 
     (void)vv_place_refresh(place);
     const varve_status rc = vv_log_stored(&place->log, &bytes);
+    const uint64_t dead = vv_place_reclaimable(place);
     pthread_mutex_lock(&place->mutex);
     for (const struct vv_index_ref *ref = vv_index_ref_after(&place->index, NULL); ref != NULL;
          ref = vv_index_ref_after(&place->index, ref->name))
@@ -954,7 +1004,8 @@ static void journal_stat(struct vv_place *place, struct vv_layout_stat *stat)
     *stat = (struct vv_layout_stat){
         .commits = place->index.commits,
         .refs = refs,
-        .bytes_stored = place->stored,
+        .bytes_stored = rc == VARVE_OK ? bytes : place->stored,
+        .bytes_reclaimable = dead,
         .journal_bytes = rc == VARVE_OK ? bytes : place->stored,
         .commit_count = place->commit_count,
         .commit_ns_total = place->commit_ns,
@@ -1006,6 +1057,7 @@ const struct vv_layout vv_layout_journal = {
     .discard = vv_place_discard,
     .persist = vv_place_persist,
     .configure = journal_configure,
+    .maintain = vv_place_maintain,
     .tidy = journal_tidy,
     .stat = journal_stat,
     .check = vv_journal_check,

@@ -146,8 +146,12 @@ void vv_log_close(struct vv_log *log)
         vv_segment_close(log->segments[i]);
         vv_free(log->segments[i]);
     }
+    for (size_t i = 0; i < log->dropped_count; i++)
+        vv_free(log->dropped[i]);
     vv_free(log->segments);
-    log->segments = NULL;
+    vv_free(log->dropped);
+    log->segments = log->dropped = NULL;
+    log->dropped_count = 0;
     log->count = 0;
     pthread_mutex_destroy(&log->mutex);
 }
@@ -471,6 +475,61 @@ out:
     return rc;
 }
 
+/* ---- Giving up space -------------------------------------------------------------------------- */
+
+varve_status vv_log_allocated(struct vv_log *log, uint64_t start, uint64_t *allocated, uint64_t *written)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+    uint64_t left = 0;
+
+    *allocated = *written = 0;
+    TRY(segment_of(log, start, &segment, &left));
+    if (segment == NULL)
+        goto out;
+    TRY(vv_file_allocated(&segment->file, allocated));
+    TRY(vv_file_size(&segment->file, written));
+out:
+    return rc;
+}
+
+varve_status vv_log_punch(struct vv_log *log, uint64_t address, uint64_t size)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+    uint64_t left = 0;
+
+    TRY(segment_of(log, address, &segment, &left));
+    VV_ASSERT(segment != NULL && size <= left);
+    TRY(vv_file_punch(&segment->file, address - segment->start, size));
+out:
+    return rc;
+}
+
+varve_status vv_log_drop(struct vv_log *log, uint64_t start, uint64_t *freed)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+    uint64_t left = 0;
+    char name[VV_SEGMENT_NAME];
+
+    TRY(segment_of(log, start, &segment, &left));
+    VV_ASSERT(segment != NULL && log->count > 1 && segment == log->segments[0]);
+    TRY(vv_file_allocated(&segment->file, freed));
+    TRY(vv_resize(&log->dropped, log->dropped_count + 1, sizeof(struct vv_segment *)));
+    vv_segment_name(start, name);
+    TRY(vv_dir_unlink(log->dir, name));
+    pthread_mutex_lock(&log->mutex);
+    memmove(log->segments, log->segments + 1, (log->count - 1) * sizeof(struct vv_segment *));
+    log->count--;
+    log->dropped[log->dropped_count++] = segment;
+    pthread_mutex_unlock(&log->mutex);
+    vv_segment_close(segment);
+    TRY(vv_dir_sync(log->dir)); /* before the next: what is left must be in one piece */
+out:
+    return rc;
+}
+
 /* ---- Reading records -------------------------------------------------------------------------- */
 
 static varve_status fits(struct vv_log *log, const struct vv_record *record, enum vv_record_kind kind)
@@ -632,8 +691,20 @@ void vv_chain_start(struct vv_chain *chain)
     *chain = (struct vv_chain){ .end = VV_LOG_START, .synced = VV_LOG_START };
 }
 
+void vv_log_begin(struct vv_log *log, struct vv_chain *chain)
+{
+    uint64_t start = 0;
+
+    vv_chain_start(chain);
+    if (vv_log_segment_after(log, 0, &start) && start > VV_LOG_START) {
+        chain->end = chain->synced = start;
+        chain->begins = true;
+    }
+}
+
 void vv_chain_advance(struct vv_chain *chain, const struct vv_record *record)
 {
+    chain->begins = false;
     chain->end = record->address + record->size;
     chain->sequence = record->sequence;
     if (record->synced > chain->synced)
@@ -691,8 +762,10 @@ out:
     return rc;
 }
 
-static bool joins(const struct vv_chain *chain, const struct vv_record *record)
+bool vv_chain_joins(const struct vv_chain *chain, const struct vv_record *record)
 {
+    if (chain->begins)
+        return record->address == chain->end;
     return record->sequence == chain->sequence + 1 && memcmp(record->previous, chain->sum, VV_SUM) == 0 &&
            (record->kind == VV_RECORD_OPEN || record->repairs ||
             memcmp(record->epoch, chain->epoch, sizeof chain->epoch) == 0);
@@ -706,10 +779,10 @@ static varve_status successor(struct scanner *s, const struct vv_chain *chain, s
     uint64_t start = chain->end;
 
     TRY(header_at(s, chain->end, record, found));
-    *found = *found && joins(chain, record);
+    *found = *found && vv_chain_joins(chain, record);
     while (!*found && vv_log_segment_after(s->log, start, &start)) {
         TRY(header_at(s, start, record, found));
-        *found = *found && joins(chain, record);
+        *found = *found && vv_chain_joins(chain, record);
     }
 out:
     return rc;
@@ -807,6 +880,12 @@ static varve_status take_record(struct scanner *s, const struct vv_record *recor
             *stop = !beyond.proof;
             if (*stop)
                 goto out;
+            /* So it was acknowledged, and of those the facts count: the rest may be a hole. */
+            rc = s->scan->deep ? rc : read_whole(s, record, false, &facts);
+            if (rc == VARVE_OK) {
+                TRY(s->scan->record(s->scan->context, record, facts));
+                goto out;
+            }
         }
         TRY(tell_damage(s, record->address, record, words));
         /* What facts say stands for itself, but for those of a checkpoint, which lead to what may be damaged. */

@@ -36,6 +36,8 @@ struct vv_log {
     pthread_mutex_t mutex;        /* guards the list; segments in it never move */
     struct vv_segment **segments; /* by start */
     size_t count;
+    struct vv_segment **dropped; /* closed; somebody may still have had one in hand */
+    size_t dropped_count;
 };
 
 /* Learn which segments there are. Opens none of them yet. */
@@ -74,6 +76,15 @@ varve_status vv_log_sync(struct vv_log *log, uint64_t from, uint64_t to);
 /* Let what lies there be read from the disk next time. */
 varve_status vv_log_forget(struct vv_log *log, uint64_t from, uint64_t to);
 
+/* ---- Giving up space -------------------------------------------------------------------------- */
+
+/* Bytes of one segment on disk, and the length of its file. */
+varve_status vv_log_allocated(struct vv_log *log, uint64_t start, uint64_t *allocated, uint64_t *written);
+/* Make a hole, in one segment. Where the system makes none, the bytes stay. */
+varve_status vv_log_punch(struct vv_log *log, uint64_t address, uint64_t size);
+/* Remove the first segment, which begins at `start` and is not the last; durably. `freed`: what it took up. */
+varve_status vv_log_drop(struct vv_log *log, uint64_t start, uint64_t *freed);
+
 /* ---- Reading records -------------------------------------------------------------------------- */
 
 /* The header of the record at `address`, whole and of `kind` (0: any), its sections inside the segment. */
@@ -93,8 +104,14 @@ struct vv_chain {
     uint64_t end, sequence;
     uint64_t synced; /* everything below was synced, for all that is known */
     uint8_t epoch[16], sum[VV_SUM];
+    bool begins; /* what lies at `end` is taken for the first record, whatever it continues */
 };
 void vv_chain_start(struct vv_chain *chain);
+/* Where the log begins: at its first segment. When segments before that one are gone, so is what its first record
+ * continues. */
+void vv_log_begin(struct vv_log *log, struct vv_chain *chain);
+/* Does the record, whose header is whole, continue the chain? */
+bool vv_chain_joins(const struct vv_chain *chain, const struct vv_record *record);
 void vv_chain_advance(struct vv_chain *chain, const struct vv_record *record);
 
 struct vv_log_scan {

@@ -52,6 +52,7 @@ struct vv_snapshots {
     uint64_t mended;   /* files that were found rotten, and replaced */
 };
 
+struct vv_reclaim; /* reclaim.h */
 struct vv_place {
     struct vv_dir dir; /* the caller's, lent */
     struct vv_layout_options options;
@@ -61,6 +62,7 @@ struct vv_place {
     struct vv_pages pages;
     struct vv_images images;
     struct vv_snapshots snapshots;
+    struct vv_reclaim *reclaim; /* NULL: read only */
     bool parts; /* the above are there to be released */
 
     pthread_mutex_t mutex; /* guards the index and what stat tells; never held across a sync */
@@ -84,7 +86,11 @@ struct vv_place {
     size_t gather; /* the next group waits a moment until so many have come: for tests */
     bool leading; /* a group is being written, without the lock: what follows is its leader's until it ends */
     struct vv_chain chain;
+    bool whole;            /* the log has its very first segment */
     bool announced;        /* this opening's OPEN record is in the log (J2) */
+    uint64_t scanned_generation; /* of the checkpoint that was met last while opening */
+    uint64_t newest;       /* checkpoint, of which the index is; 0: none. `head` may not tell of it yet */
+    uint64_t start;        /* of the log, by the newest checkpoint: segments below are needed no more */
     uint64_t acknowledged; /* by `head`, when it was read */
     struct vv_head head;   /* of a reader: what was read last */
     struct vv_head told;   /* what `head` says, for all that is known */
@@ -184,9 +190,30 @@ varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, 
 
 /* scrub.c: give up what is on its way. The snapshots' mutex is held. */
 void vv_scrub_release(struct vv_place *place);
+/* A durable checkpoint of a commit (of the empty state, when its address is 0) that says the next generation, and
+ * that the log begins at `start`. `writer` is held. */
+varve_status vv_place_retiring_checkpoint(struct vv_place *place, const struct vv_record *commit,
+                                          uint64_t start);
+/* Append a record whose kind and places are set; it is written, not synced. `writer` is held. */
+varve_status vv_place_append(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
+                             struct vv_piece directory, struct vv_piece pages);
+
+/* reclaim.c. A step of about `budget` commits when something is due; retention, and all that can be reclaimed, by
+ * call; bytes on disk that nothing needs, as far as known. */
+varve_status vv_place_reclaim_step(struct vv_place *place, uint64_t budget, bool *more);
+void vv_place_reclaim_due(struct vv_place *place);
+uint64_t vv_place_reclaimable(struct vv_place *place);
+varve_status vv_place_maintain(struct vv_place *place, uint32_t flags, varve_progress_fn progress,
+                               void *context, uint64_t *freed);
 
 /* remove.c */
 varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,
                              int64_t time_ns);
+/* The same; `writer` is held. */
+varve_status vv_place_remove_all(struct vv_place *place, const varve_commit_id *ids, size_t count,
+                                 int64_t time_ns);
+/* Tombstones that no retained commit (their parents: `parents`) needs go with the next checkpoint.
+ * `writer` is held. */
+varve_status vv_place_forget_tombstones(struct vv_place *place, const struct vv_table *parents);
 
 #endif

@@ -19,11 +19,17 @@ void vv_place_discard(struct vv_place *place, struct vv_pending *pending)
     vv_bytes_release(&pending->runs);
     vv_free(pending->fresh);
     vv_free(pending->frames);
+    while (pending->copies != NULL) {
+        struct vv_page_copy *copy = pending->copies;
+        pending->copies = copy->next;
+        vv_free(copy);
+    }
     vv_free(pending);
 }
 
 /* The directory of one module, in the making. */
 struct listing {
+    struct vv_place *place;
     struct vv_pending *pending;
     size_t module;
     const struct vv_module_change *change;
@@ -68,9 +74,9 @@ static struct vv_new_page choose_form(struct listing *listing, const struct vv_p
     struct vv_bytes *runs = &listing->pending->runs;
     struct vv_new_page fresh = { .module = listing->module, .change = page, .runs_at = runs->size };
 
-    if (page->lineage != NULL)
+    if (page->lineage != NULL && !listing->pending->stale)
         follow(page->lineage, page);
-    if (page->base != NULL && may_be_base(page->base_locator)) {
+    if (page->base != NULL && !listing->pending->stale && may_be_base(page->base_locator)) {
         fresh.base = page->base_locator;
         fresh.given = page->runs;
         fresh.runs_size = page->runs != NULL
@@ -98,6 +104,24 @@ static const struct vv_page_change *change_of(struct listing *listing, uint64_t 
     return &change->pages[listing->at];
 }
 
+/* The bytes of a page that lies where nothing may be relied upon for long. */
+static varve_status copy_page(struct listing *listing, uint64_t index, const struct vv_leaf *leaf,
+                              const struct vv_page_change **page)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_page_copy *copy = NULL;
+
+    TRY(vv_alloc(&copy, 1, sizeof *copy));
+    copy->next = listing->pending->copies;
+    listing->pending->copies = copy;
+    TRY(vv_pages_read(&listing->place->pages, leaf, copy->bytes));
+    copy->change = (struct vv_page_change){ .index = index, .bytes = copy->bytes };
+    memcpy(copy->change.hash, leaf->hash, VV_HASH_SIZE);
+    *page = &copy->change;
+out:
+    return rc;
+}
+
 static varve_status list_page(void *context, uint64_t index, const struct vv_leaf *from,
                               const struct vv_leaf *to)
 {
@@ -109,6 +133,8 @@ static varve_status list_page(void *context, uint64_t index, const struct vv_lea
         return VARVE_OK; /* beyond a memory that shrank: its length says so */
     const uint64_t step = index - listing->last;
     const struct vv_page_change *page = change_of(listing, index);
+    if (to != NULL && to->locator != 0 && listing->pending->stale && (page == NULL || page->bytes == NULL))
+        TRY(copy_page(listing, index, to, &page));
     if (to == NULL) {
         vv_directory_page_zero(&listing->pages, step);
     } else if (page != NULL && page->bytes != NULL) {
@@ -129,12 +155,13 @@ out:
 }
 
 /* Entry and page directory of one module: what differs from the base's tree, whatever the change names. */
-static varve_status list_module(struct vv_pending *pending, const struct vv_change *change, size_t place,
-                                struct vv_state *base, struct vv_bytes *out)
+static varve_status list_module(struct vv_place *place, struct vv_pending *pending,
+                                const struct vv_change *change, size_t number, struct vv_state *base,
+                                struct vv_bytes *out)
 {
     varve_status rc = VARVE_OK;
-    const struct vv_module_change *module = &change->modules[place];
-    struct listing listing = { .pending = pending, .module = place, .change = module };
+    const struct vv_module_change *module = &change->modules[number];
+    struct listing listing = { .place = place, .pending = pending, .module = number, .change = module };
     struct vv_module *before = NULL;
     struct vv_bytes entry = VV_BYTES_NONE;
 
@@ -199,8 +226,8 @@ static void list_meta(const struct vv_change *change, struct vv_bytes *out)
         vv_directory_meta(out, change->meta_removed[i], strlen(change->meta_removed[i]), NULL, 0);
 }
 
-static varve_status put_directory(struct vv_pending *pending, const struct vv_change *change,
-                                  struct vv_state *base)
+static varve_status put_directory(struct vv_place *place, struct vv_pending *pending,
+                                  const struct vv_change *change, struct vv_state *base)
 {
     varve_status rc = VARVE_OK;
     struct vv_bytes modules = VV_BYTES_NONE;
@@ -210,7 +237,7 @@ static varve_status put_directory(struct vv_pending *pending, const struct vv_ch
         if (change->modules[i].after == NULL)
             removed++;
         else
-            TRY(list_module(pending, change, i, base, &modules));
+            TRY(list_module(place, pending, change, i, base, &modules));
     }
     list_meta(change, &pending->directory);
     vv_bytes_varint(&pending->directory, removed);
@@ -239,6 +266,33 @@ static varve_status check_root(struct vv_change *change)
     return rc;
 }
 
+/* Where the base lies now; its facts may be older than that. */
+static varve_status find_base(struct vv_place *place, const struct vv_commit_facts *base, uint64_t *address)
+{
+    char hex[65];
+
+    pthread_mutex_lock(&place->mutex);
+    const varve_status rc = vv_index_find(&place->index, base->id.bytes, address);
+    pthread_mutex_unlock(&place->mutex);
+    if (rc != VARVE_OK || *address != 0)
+        return rc;
+    varve_hex_format(base->id.bytes, hex);
+    return vv_fail(VARVE_CONFLICT, "commit %s, which this one would follow, was deleted", hex);
+}
+
+varve_status vv_pending_check(struct vv_place *place, const struct vv_change *change,
+                              const struct vv_pending *pending, bool *good)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t address = 0;
+
+    if (change->base != NULL)
+        TRY(find_base(place, change->base, &address));
+    *good = address == pending->record.parent && pending->generation == vv_place_generation(place);
+out:
+    return rc;
+}
+
 varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending)
 {
     varve_status rc = VARVE_OK;
@@ -254,9 +308,13 @@ varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, 
     made->record.time_ns = change->facts.time_ns;
     memcpy(made->record.id, change->facts.id.bytes, 32);
     memcpy(made->record.root, change->facts.root.bytes, 32);
+    made->generation = vv_place_generation(place);
+    made->stale = change->hold < made->generation;
     if (change->base != NULL) {
-        TRY(vv_log_record(&place->log, change->base->locator, VV_RECORD_COMMIT, &parent));
-        TRY(vv_views_get(&place->views, change->base->locator, &base));
+        uint64_t address = 0;
+        TRY(find_base(place, change->base, &address));
+        TRY(vv_log_record(&place->log, address, 0, &parent));
+        TRY(vv_views_get(&place->views, address, &base));
         made->record.parent = parent.address;
         made->record.checkpoint = parent.checkpoint;
         made->record.line_records = parent.line_records;
@@ -264,7 +322,7 @@ varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, 
     } else {
         TRY(vv_state_init(&base, &place->views.nodes, &place->views.modules));
     }
-    TRY(put_directory(made, change, &base));
+    TRY(put_directory(place, made, change, &base));
     vv_record_sum(made->directory.data, made->directory.size, made->record.directory_sum);
     vv_record_sum(vv_piece_of(&made->pages).data, made->pages.size, made->record.pages_sum);
     *pending = made;

@@ -129,7 +129,7 @@ static varve_status settle_tail(struct vv_place *place)
 
     TRY(vv_place_sync(place));
     TRY(vv_log_forget(&place->log, from, place->chain.end));
-    vv_chain_start(&chain);
+    vv_log_begin(&place->log, &chain);
     if (place->head.checkpoint != 0) {
         TRY(vv_log_record(&place->log, place->head.checkpoint, VV_RECORD_CHECKPOINT, &record));
         vv_chain_advance(&chain, &record);
@@ -419,6 +419,7 @@ struct checkpointing {
     size_t facts_size;
     struct vv_bytes directory;
     struct saver saver;
+    uint64_t start, generation; /* that it says */
 };
 
 static varve_status put_checkpoint_directory(struct checkpointing *work)
@@ -446,7 +447,8 @@ static varve_status save_all(struct checkpointing *work, uint64_t address)
     work->saver.base = address + VV_RECORD_HEADER + work->facts_size + work->directory.size;
     TRY(save_state(&work->saver, &trie, &work->state, &work->differing, &work->checkpoint.state));
     pthread_mutex_lock(&work->place->mutex);
-    rc = vv_index_save(&work->place->index, save_piece, &work->saver, &work->checkpoint, &work->index);
+    rc = vv_index_save(&work->place->index, work->saver.base, save_piece, &work->saver, &work->checkpoint,
+                       &work->index);
     pthread_mutex_unlock(&work->place->mutex);
     work->indexed = rc == VARVE_OK;
 out:
@@ -459,8 +461,10 @@ out:
 static void forget_all(struct checkpointing *work)
 {
     unsave(&work->state, &work->differing, work->saver.base);
-    if (work->indexed)
+    if (work->indexed) {
+        vv_index_unsave(&work->index, work->saver.base);
         vv_index_saved_release(&work->index);
+    }
     work->indexed = false;
 }
 
@@ -511,7 +515,8 @@ static varve_status append_checkpoint(struct checkpointing *work, const struct v
     record.directory_size = work->directory.size;
     record.pages_size = work->saver.bytes.size;
     work->checkpoint.stored = place->stored + vv_record_padded(&record);
-    work->checkpoint.generation = vv_place_generation(place);
+    work->checkpoint.generation = work->generation;
+    work->checkpoint.start = work->start;
     vv_checkpoint_encode(&work->checkpoint, facts);
     vv_record_sum(work->directory.data, work->directory.size, record.directory_sum);
     vv_record_sum(work->saver.bytes.data, work->saver.bytes.size, record.pages_sum);
@@ -528,21 +533,29 @@ static varve_status append_checkpoint(struct checkpointing *work, const struct v
     pthread_mutex_unlock(&place->mutex);
     vv_views_made(&place->views, commit->address, record.address);
     place->head.checkpoint = record.address;
+    place->start = work->start;
+    place->newest = record.address;
     vv_place_tell(place);
 out:
     return rc;
 }
 
 /* Save the state of `commit`, the refs and the commit index. A failure leaves the log as it was. */
-static varve_status save_checkpoint(struct vv_place *place, const struct vv_record *commit)
+static varve_status save_checkpoint(struct vv_place *place, const struct vv_record *commit, uint64_t start,
+                                    uint64_t generation)
 {
     varve_status rc = VARVE_OK;
-    struct checkpointing work = { .place = place, .facts_size = VV_CHECKPOINT_FACTS };
+    struct checkpointing work = {
+        .place = place, .facts_size = VV_CHECKPOINT_FACTS, .start = start, .generation = generation
+    };
     struct vv_state before = { .fresh = NULL };
     struct vv_record record;
 
     vv_trie_init(&work.before, &place->views.nodes);
-    TRY(vv_views_get(&place->views, commit->address, &work.state));
+    if (commit->address != 0)
+        TRY(vv_views_get(&place->views, commit->address, &work.state));
+    else
+        TRY(vv_state_init(&work.state, &place->views.nodes, &place->views.modules));
     if (commit->checkpoint != 0 && !vv_views_avoided(&place->views, commit->checkpoint)) {
         rc = vv_views_open_checkpoint(&place->views, commit->checkpoint, &record, &before);
         if (rc == VARVE_OK)
@@ -593,12 +606,14 @@ static varve_status append_repair(struct checkpointing *work, const struct vv_re
     record.pages_size = work->saver.bytes.size;
     work->checkpoint.stored = place->stored + vv_record_padded(&record);
     work->checkpoint.generation = vv_place_generation(place);
+    work->checkpoint.start = place->start;
     vv_checkpoint_encode(&work->checkpoint, facts.data);
     vv_record_sum(work->directory.data, work->directory.size, record.directory_sum);
     vv_record_sum(vv_piece_of(&work->saver.bytes).data, work->saver.bytes.size, record.pages_sum);
     TRY(append(place, &record, vv_piece_of(&facts), vv_piece_of(&work->directory),
                vv_piece_of(&work->saver.bytes), true));
     place->announced = true;
+    place->newest = record.address;
     place->head.checkpoint = record.address;
     vv_place_tell(place);
 out:
@@ -638,6 +653,25 @@ out:
     return rc;
 }
 
+varve_status vv_place_retiring_checkpoint(struct vv_place *place, const struct vv_record *commit,
+                                          uint64_t start)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_place_announce(place));
+    TRY(save_checkpoint(place, commit, start, vv_place_generation(place) + 1));
+out:
+    return rc;
+}
+
+varve_status vv_place_append(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
+                             struct vv_piece directory, struct vv_piece pages)
+{
+    vv_record_sum(directory.data, directory.size, record->directory_sum);
+    vv_record_sum(pages.data, pages.size, record->pages_sum);
+    return append(place, record, facts, directory, pages, false);
+}
+
 bool vv_place_checkpoint_due(const struct vv_place *place, const struct vv_record *commit)
 {
     return commit->line_records >= place->limits.checkpoint_records ||
@@ -648,7 +682,7 @@ varve_status vv_place_checkpoint(struct vv_place *place, const struct vv_record 
 {
     if (commit->sequence < place->checkpoint_retry)
         return VARVE_OK;
-    const varve_status rc = save_checkpoint(place, commit);
+    const varve_status rc = save_checkpoint(place, commit, place->start, vv_place_generation(place));
     if (rc != VARVE_OK)
         place->checkpoint_retry = commit->sequence + place->limits.checkpoint_records / 4 + 1;
     if (rc != VARVE_UNCERTAIN)
@@ -670,7 +704,7 @@ varve_status vv_place_checkpoint_of(struct vv_place *place, uint64_t commit, uin
     TRY(vv_log_record(&place->log, commit, VV_RECORD_COMMIT, &record));
     *address = vv_views_checkpoint(&place->views, commit);
     if (*address == 0)
-        TRY(save_checkpoint(place, &record));
+        TRY(save_checkpoint(place, &record, place->start, vv_place_generation(place)));
     *address = vv_views_checkpoint(&place->views, commit);
     if (*address == 0) /* memory ran out for remembering it */
         rc = vv_fail(VARVE_MEMORY, "remember a checkpoint");

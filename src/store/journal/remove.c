@@ -79,8 +79,23 @@ static varve_status remove_batch(struct vv_place *place, const varve_commit_id *
         TRY(plan(place, &ids[i], &removals[i]));
     const struct vv_record_facts facts = { .removals = removals, .removal_count = count };
     TRY(vv_place_append_refs(place, &facts, time_ns));
+    vv_place_reclaim_due(place);
 out:
     vv_free(removals);
+    return rc;
+}
+
+varve_status vv_place_remove_all(struct vv_place *place, const varve_commit_id *ids, size_t count,
+                                 int64_t time_ns)
+{
+    varve_status rc = VARVE_OK;
+
+    while (rc == VARVE_OK && count > 0) {
+        const size_t now = count < BATCH ? count : BATCH;
+        rc = remove_batch(place, ids, now, time_ns);
+        ids += now;
+        count -= now;
+    }
     return rc;
 }
 
@@ -89,15 +104,78 @@ varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids,
 {
     varve_status rc = VARVE_OK;
 
-    while (rc == VARVE_OK && count > 0) {
-        const size_t now = count < BATCH ? count : BATCH;
-        vv_place_take_turn(place);
-        rc = vv_place_writable(place);
-        if (rc == VARVE_OK)
-            rc = remove_batch(place, ids, now, time_ns);
-        vv_place_end_turn(place);
-        ids += now;
-        count -= now;
+    vv_place_take_turn(place);
+    TRY(vv_place_writable(place));
+    TRY(vv_place_remove_all(place, ids, count, time_ns));
+out:
+    vv_place_end_turn(place);
+    return rc;
+}
+
+/* ---- Tombstones ------------------------------------------------------------------------------- */
+
+struct sieve {
+    struct vv_place *place;
+    struct vv_table needed;
+    varve_commit_id *needless;
+    size_t count, capacity;
+};
+
+/* The tombstones that lead from a parent to the nearest commit before it that is retained. */
+static varve_status need(struct sieve *sieve, const uint8_t parent[32])
+{
+    varve_status rc = VARVE_OK;
+    uint8_t id[32];
+    bool there = true;
+
+    memcpy(id, parent, sizeof id);
+    while (!vv_hash_is_zero(id) && vv_table_get(&sieve->needed, id) == NULL) {
+        uint8_t before[32];
+        TRY(vv_index_tombstone(&sieve->place->index, id, before, &there));
+        if (!there)
+            break;
+        TRY(vv_table_put(&sieve->needed, id, (union vv_value){ .number = 1 }));
+        memcpy(id, before, sizeof id);
     }
+out:
+    return rc;
+}
+
+static varve_status sift(void *context, const uint8_t id[32])
+{
+    struct sieve *sieve = context;
+
+    if (vv_table_get(&sieve->needed, id) != NULL)
+        return VARVE_OK;
+    if (sieve->count == sieve->capacity) {
+        const size_t capacity = sieve->capacity == 0 ? 64 : 2 * sieve->capacity;
+        const varve_status rc = vv_resize(&sieve->needless, capacity, sizeof *sieve->needless);
+        if (rc != VARVE_OK)
+            return rc;
+        sieve->capacity = capacity;
+    }
+    memcpy(sieve->needless[sieve->count++].bytes, id, 32);
+    return VARVE_OK;
+}
+
+varve_status vv_place_forget_tombstones(struct vv_place *place, const struct vv_table *parents)
+{
+    varve_status rc = VARVE_OK;
+    struct sieve sieve = { .place = place };
+    size_t cursor = 0;
+    const void *key = NULL;
+    union vv_value *value = NULL;
+
+    vv_table_init(&sieve.needed, 32);
+    pthread_mutex_lock(&place->mutex);
+    while (vv_table_next(parents, &cursor, &key, &value))
+        TRY(need(&sieve, key));
+    TRY(vv_index_tombstones(&place->index, sift, &sieve));
+    for (size_t i = 0; i < sieve.count; i++)
+        TRY(vv_index_forget(&place->index, sieve.needless[i].bytes));
+out:
+    pthread_mutex_unlock(&place->mutex);
+    vv_table_release(&sieve.needed);
+    vv_free(sieve.needless);
     return rc;
 }

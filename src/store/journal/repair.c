@@ -675,6 +675,10 @@ varve_status vv_journal_repair(const struct vv_dir *dir, const struct vv_layout_
     TRY(vv_place_open(dir, &silent, limits, &work.place));
     vv_index_init(&work.last, &work.place->views.nodes);
     indexed = true;
+    if (vv_place_generation(work.place) > 0) /* it would take holes for damage, and kept commits for none */
+        TRY(vv_fail(
+            VARVE_UNSUPPORTED,
+            "the store has given space back: this version cannot repair it; what is whole can be read"));
     TRY(scan(&work));
     TRY(judge(&work));
     TRY(decide(&work, done));

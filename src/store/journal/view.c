@@ -390,6 +390,34 @@ out:
     return rc;
 }
 
+varve_status vv_views_open_kept(struct vv_views *views, const struct vv_record *record,
+                                struct vv_state *state)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_record_facts facts = { .moves = NULL };
+    uint8_t *bytes = NULL;
+    uint8_t *directory = NULL;
+    struct vv_state made = { .fresh = NULL };
+
+    VV_ASSERT(record->kind == VV_RECORD_KEPT);
+    TRY(vv_log_facts(views->log, record, &bytes));
+    TRY(vv_record_facts_decode(record, bytes, &facts));
+    TRY(vv_log_directory(views->log, record, &directory));
+    TRY(vv_state_init(&made, &views->nodes, &views->modules));
+    TRY(vv_trie_open(&made.trie, facts.top.address, facts.top.hash, &views->nodes));
+    struct vv_reader reader = vv_reader_of(directory, record->directory_size);
+    TRY(take_meta(&reader, &made));
+    *state = made;
+    made = (struct vv_state){ .fresh = NULL };
+out:
+    if (made.fresh != NULL)
+        vv_state_release(&made);
+    vv_record_facts_release(&facts);
+    vv_free(bytes);
+    vv_free(directory);
+    return rc;
+}
+
 /* ---- Applying records ------------------------------------------------------------------------- */
 
 /* What the records on the way make of one module. Hashes are computed once, at the end. */
@@ -625,6 +653,15 @@ static varve_status names_parents_checkpoint(struct vv_views *views, struct path
     return VARVE_OK;
 }
 
+static varve_status read_commit(struct vv_views *views, uint64_t address, struct vv_record *record)
+{
+    const varve_status rc = vv_log_record(views->log, address, 0, record);
+
+    if (rc == VARVE_OK && record->kind != VV_RECORD_COMMIT && record->kind != VV_RECORD_KEPT)
+        return vv_fail(VARVE_CORRUPT, "no commit lies at address %llu", (unsigned long long)address);
+    return rc;
+}
+
 /* Go to parents until there is a state to start from. Addresses fall with every step, so this ends. */
 static varve_status find_start(struct vv_views *views, uint64_t address, struct path *path,
                                struct vv_state *state)
@@ -646,13 +683,19 @@ static varve_status find_start(struct vv_views *views, uint64_t address, struct 
             if (started && at != address)
                 break;
             if (started) { /* its root is to be checked against the commit's all the same */
-                TRY(vv_log_record(views->log, at, VV_RECORD_COMMIT, &record));
+                TRY(read_commit(views, at, &record));
                 TRY(push(path, &record));
                 path->records[path->count - 1].directory_size = 0;
                 break;
             }
         }
-        TRY(vv_log_record(views->log, at, VV_RECORD_COMMIT, &record));
+        TRY(read_commit(views, at, &record));
+        if (record.kind == VV_RECORD_KEPT) {
+            TRY(vv_views_open_kept(views, &record, state));
+            if (at == address)
+                TRY(push(path, &record));
+            break;
+        }
         TRY(push(path, &record));
         if (record.parent == 0) {
             TRY(vv_state_init(state, &views->nodes, &views->modules));
@@ -676,7 +719,7 @@ static varve_status build_on(struct vv_views *views, uint64_t address, struct pa
     vv_table_init(&builder.works, sizeof(varve_module_id));
     TRY(find_start(views, address, path, &made));
     for (size_t i = path->count; i-- > 0;) {
-        if (path->records[i].directory_size > 0)
+        if (path->records[i].directory_size > 0 && path->records[i].kind == VV_RECORD_COMMIT)
             TRY(apply_record(&builder, &path->records[i]));
     }
     TRY(finish(&builder, &path->records[0]));

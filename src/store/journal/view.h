@@ -4,8 +4,8 @@
  *   made       commits whose own checkpoint is known (it lies behind them in the log): the best place to start
  *   avoided    checkpoints that a repair found damaged: a longer way is taken
  *   ways       commits that a repair found readable by their own checkpoint alone, which must stay known
- * From a commit one goes to parents until one of these is met, or the checkpoint that the record names, or a
- * commit without parent; then applies what lies between, oldest first. The root is computed and compared: a
+ * From a commit one goes to parents until one of these is met, or the checkpoint that the record names, or a kept
+ * record, or a commit without parent; then applies what lies between, oldest first. The root is computed and compared: a
  * state that is handed out is the one that the commit's root names, whatever the bytes on the way said.
  * Thread safe. */
 #ifndef VV_VIEW_H
@@ -67,5 +67,8 @@ varve_status vv_views_open_checkpoint(struct vv_views *views, uint64_t address, 
                                       struct vv_state *state);
 /* Load all that the state in a checkpoint consists of: each node is checked as it is loaded. */
 varve_status vv_views_verify(struct vv_views *views, const struct vv_record *checkpoint);
+/* The state that a kept record leads to. */
+varve_status vv_views_open_kept(struct vv_views *views, const struct vv_record *record,
+                                struct vv_state *state);
 
 #endif

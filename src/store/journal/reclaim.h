@@ -1,0 +1,35 @@
+/* reclaim.h - space comes back: what is retained is marked, moved out of the way, and the rest goes.
+ *
+ *   retain   commits that retention does not keep are removed                                    [remove.c]
+ *   mark     what the retained ones need                                                         [mark.c]
+ *   keep     where most of the oldest segments is dead: their commits, written once more         [keep.c]
+ *   retire   a durable checkpoint that needs nothing of what is to go; it says a new generation
+ *   drop     when nobody looks at an older one: unlink segments, punch holes
+ * Laws: (J5) nothing goes before a synced checkpoint, and all that its commits need, lies elsewhere. A crash at any
+ * step leaves a store that holds all its commits, and perhaps space that the next round finds. Segments go from the
+ * front, one after the other, so that what is left is in one piece. */
+#ifndef VV_RECLAIM_H
+#define VV_RECLAIM_H
+
+#include "store/journal/keep.h"
+
+enum vv_reclaim_phase { VV_RECLAIM_IDLE, VV_RECLAIM_MARK, VV_RECLAIM_KEEP, VV_RECLAIM_RETIRE, VV_RECLAIM_DROP };
+struct vv_reclaim {
+    pthread_mutex_t mutex; /* one step at a time; taken before the place's */
+    enum vv_reclaim_phase phase;
+    struct vv_mark mark;
+    struct vv_keeper keeper;
+    size_t next;         /* of the marked commits: to be kept */
+    uint64_t start;      /* where the log is to begin; 0: where it does */
+    uint64_t generation; /* may drop when nobody looks at an older one */
+    uint64_t end;        /* of the log, when the last round began */
+    bool _Atomic removed; /* something was, since then */
+    bool refused;        /* it cannot be told what is needed */
+    uint64_t freed;      /* bytes, by this opening */
+    uint64_t dead;       /* bytes that nothing needs, as the last mark found */
+};
+
+varve_status vv_reclaim_new(struct vv_reclaim **reclaim);
+void vv_reclaim_free(struct vv_reclaim *reclaim);
+
+#endif
