@@ -74,9 +74,15 @@ static struct vv_new_page choose_form(struct listing *listing, const struct vv_p
     struct vv_bytes *runs = &listing->pending->runs;
     struct vv_new_page fresh = { .module = listing->module, .change = page, .runs_at = runs->size };
 
-    if (page->lineage != NULL && !listing->pending->stale)
+    if (listing->pending->stale) { /* what an older version holds may go any time */
+        if (page->lineage != NULL)
+            *page->lineage = (struct vv_lineage){ .anchor = 0 };
+        listing->bytes += VV_PAGE_SIZE;
+        return fresh;
+    }
+    if (page->lineage != NULL)
         follow(page->lineage, page);
-    if (page->base != NULL && !listing->pending->stale && may_be_base(page->base_locator)) {
+    if (page->base != NULL && may_be_base(page->base_locator)) {
         fresh.base = page->base_locator;
         fresh.given = page->runs;
         fresh.runs_size = page->runs != NULL
