@@ -21,7 +21,16 @@
 #include "shadow.h"
 #include "varve.h"
 
-enum { SESSIONS = 4, REFS = 8, HELD = 4, SAVEPOINTS = 8, NONE = -1, UNKNOWN = -2, PAGES_MAX = 320 };
+enum {
+    SESSIONS = 4,
+    REFS = 8,
+    HELD = 4,
+    SAVEPOINTS = 8,
+    NONE = -1,
+    UNKNOWN = -2,
+    PAGES_MAX = 320,
+    LIFE_MOST = 65536
+};
 enum { BUFFER = 5 * SHADOW_PAGE };
 
 struct entry { /* a commit */
@@ -69,7 +78,7 @@ struct world {
     const char *doing;
 };
 static struct {
-    uint64_t commits, pages, roots, reopened, refused, deleted, snapshots, lives;
+    uint64_t commits, pages, roots, reopened, refused, deleted, maintained, freed, snapshots, lives;
 } done;
 
 /* In the order of their names, as they are listed. */
@@ -708,6 +717,9 @@ static void op_commit(struct world *w)
     varve_status expected = s->read_only ? VARVE_MISUSE : VARVE_OK;
     if (expected == VARVE_OK && !unchanged)
         expected = judge_move(w, s, ref, ref == s->ref);
+    if (expected == VARVE_OK && !unchanged && s->base != NONE &&
+        find_entry(w, &w->commits[s->base].id) == NONE)
+        expected = VARVE_CONFLICT; /* nothing follows what was deleted */
     must(w, varve_session_commit(s->session, &options, &commit, &w->error), expected);
     if (expected != VARVE_OK) {
         done.refused++;
@@ -1000,6 +1012,50 @@ static void op_delete(struct world *w)
         varve_commit_close(commit);
 }
 
+/* What retention keeps of one ref: the newest `newest` of a line. */
+static void keep_line(struct world *w, int at, unsigned newest, bool *kept)
+{
+    for (; at >= 0 && newest > 0; newest--) {
+        kept[at] = true;
+        at = retained_parent(w, at);
+    }
+}
+
+/* Give space back; now and then after retention let go of all but the newest few of each branch, and the tags. */
+static void op_maintain(struct world *w)
+{
+    static bool kept[LIFE_MOST];
+    varve_store_options options = { .size = sizeof options, .retain = 2 + roll(w, 6) };
+    const varve_maintain_options dry = { .size = sizeof dry, .flags = VARVE_MAINTAIN_DRY_RUN };
+    const bool retains = roll(w, 8) == 0;
+    uint64_t freed = 0;
+
+    for (int ref = 0; retains && ref < REFS; ref++)
+        for (int at = w->refs[ref].at; at != NONE; at = retained_parent(w, at))
+            if (at == UNKNOWN)
+                return;
+    if (retains) {
+        memset(kept, 0, sizeof kept);
+        for (int ref = 0; ref < REFS; ref++)
+            keep_line(w, w->refs[ref].at,
+                      strncmp(ref_names[ref], "tags/", 5) == 0 ? 1 : (unsigned)options.retain, kept);
+        must(w, varve_store_configure(w->store, &options, &w->error), VARVE_OK);
+    }
+    if (roll(w, 4) == 0)
+        must(w, varve_store_maintain(w->store, &dry, &freed, &w->error), VARVE_OK);
+    must(w, varve_store_maintain(w->store, NULL, &freed, &w->error), VARVE_OK);
+    done.maintained++;
+    done.freed += freed;
+    if (!retains)
+        return;
+    for (size_t i = 0; i < w->count; i++) {
+        done.deleted += !w->commits[i].deleted && !kept[i];
+        w->commits[i].deleted = w->commits[i].deleted || !kept[i];
+    }
+    options.retain = VARVE_RETAIN_ALL;
+    must(w, varve_store_configure(w->store, &options, &w->error), VARVE_OK);
+}
+
 /* ---- The store -------------------------------------------------------------------------------- */
 
 static void op_stat(struct world *w)
@@ -1103,6 +1159,7 @@ static const struct operation {
     { "log", op_log, 2 },
     { "move a ref", op_ref, 4 },
     { "delete", op_delete, 4 },
+    { "maintain", op_maintain, 2 },
     { "list refs", op_refs, 2 },
     { "stat", op_stat, 2 },
     { "reopen", op_reopen, 3 },
@@ -1316,7 +1373,7 @@ int main(int argc, char **argv)
     };
     const char *only = option(argc, argv, "--only");
     task.left_out = calloc(task.count + 1, 1);
-    if (task.left_out == NULL || task.life == 0 || task.count == 0 ||
+    if (task.left_out == NULL || task.life == 0 || task.life > LIFE_MOST || task.count == 0 ||
         (only != NULL && !parse_only(only, &task))) {
         (void)fprintf(stderr, "opfuzz: no such numbers\n");
         return 2;
@@ -1332,9 +1389,9 @@ int main(int argc, char **argv)
     run_all(&task);
     printf("%" PRIu64 " operations in %" PRIu64 " stores: %" PRIu64 " commits, %" PRIu64 " refused, %" PRIu64
            " deleted, %" PRIu64 " roots and %" PRIu64 " pages compared, %" PRIu64 " times reopened, %" PRIu64
-           " snapshots, 0 differences\n",
+           " snapshots, %" PRIu64 " times maintained (%" PRIu64 " MiB freed), 0 differences\n",
            task.count, done.lives, done.commits, done.refused, done.deleted, done.roots, done.pages,
-           done.reopened, done.snapshots);
+           done.reopened, done.snapshots, done.maintained, done.freed >> 20);
     printf("1 passed, 0 failed\n");
     free(task.left_out);
     return 0;

@@ -6,7 +6,7 @@
  *   power replay DIR SEED LOG DISK SCRATCH TYPE EVERY       judge DIR in all states of blocklog.h; DIR/.. is mounted
  *
  * Which deed comes n-th follows from the seed: a durable commit, a buffered one made durable, a branch, a restore, a
- * deletion, another opening. With --no-sync the library believes that it synced its files, and did not: the judge must see it.
+ * deletion, space given back, another opening. With --no-sync the library believes that it synced its files, and did not: the judge must see it.
  * The journal here has its torture limits (meson.build), so segments and checkpoints turn over within few deeds.
  *
  * The judge: the store opens undamaged, by its own word and by the check's; it holds exactly the commits and refs of
@@ -50,7 +50,7 @@ static void history_end(struct history *h)
 
 /* ---- Deeds, of the model ---------------------------------------------------------------------- */
 
-enum deed { COMMIT, BUFFERED, BRANCH, RESTORE, DELETE, REOPEN };
+enum deed { COMMIT, BUFFERED, BRANCH, RESTORE, DELETE, MAINTAIN, REOPEN };
 
 /* The nearest ancestor that is there. */
 static int parent_of(const struct history *h, int commit)
@@ -72,8 +72,10 @@ static enum deed deed_at(const struct history *h, uint64_t n)
 {
     const unsigned drawn = (unsigned)(steps_mix(h->seed * 31 + n) % 16);
 
-    if (h->main < 0 || drawn >= 8)
+    if (h->main < 0 || drawn >= 9)
         return COMMIT;
+    if (drawn == 8)
+        return MAINTAIN;
     if (drawn >= 6) {
         const int victim = victim_at(h, n);
         return victim == h->main || victim == h->topic || h->commits[victim].deleted ? COMMIT : DELETE;
@@ -113,6 +115,7 @@ static void remember(struct history *h, uint64_t n)
     case DELETE:
         h->commits[victim_at(h, n)].deleted = true;
         break;
+    case MAINTAIN:
     case REOPEN:
         break;
     }
@@ -205,6 +208,7 @@ static int run(const char *path, uint64_t seed, uint64_t deeds, const char *mark
     static struct history history;
     struct history *h = &history;
     varve_store *store = NULL;
+    varve_error error;
 
     history_begin(h, seed);
 
@@ -226,6 +230,10 @@ static int run(const char *path, uint64_t seed, uint64_t deeds, const char *mark
             break;
         case DELETE:
             delete_commit(store, &h->commits[victim_at(h, n)]);
+            break;
+        case MAINTAIN:
+            if (varve_store_maintain(store, NULL, NULL, &error) != VARVE_OK)
+                give_up("maintain", &error);
             break;
         case REOPEN:
             varve_store_close(store);

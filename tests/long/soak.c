@@ -44,7 +44,7 @@ enum fate { THERE, DELETING, DELETED };
 struct said {
     _Atomic uint64_t begun, promised;         /* heights of main */
     _Atomic uint64_t tag_begun, tag_promised; /* heights of the tag */
-    _Atomic uint64_t commits, deletes, opens, maintained;
+    _Atomic uint64_t commits, deletes, opens, maintained, freed;
     _Atomic uint8_t fate[RING]; /* of a height, mod RING */
 };
 
@@ -199,6 +199,16 @@ static void tag_some(struct worker *w)
     varve_commit_close(commit);
 }
 
+static void maintain(struct worker *w)
+{
+    uint64_t freed = 0;
+
+    if (varve_store_maintain(w->store, NULL, &freed, &w->error) != VARVE_OK)
+        give_up("the worker maintains", &w->error);
+    w->said->maintained++;
+    w->said->freed += freed;
+}
+
 static int work(const char *path, const char *said, uint64_t seed, uint64_t retain)
 {
     struct worker w = {
@@ -221,6 +231,9 @@ static int work(const char *path, const char *said, uint64_t seed, uint64_t reta
             break;
         case 3:
             tag_some(&w);
+            break;
+        case 4:
+            maintain(&w);
             break;
         default:
             commit_some(&w);
@@ -527,6 +540,7 @@ static void judge_samples(struct driver *d)
            samples.most.memory / KIB, samples.most.descriptors, samples.most.disk / KIB, samples.grown / KIB);
     is(d, d->said->commits > d->lives, "the worker hardly works");
     is(d, late.memory <= early.memory + early.memory / 4 + 8 * MIB, "memory goes up and up");
+    is(d, late.disk <= early.disk + early.disk / 4 + 128 * MIB, "the store goes up and up");
     is(d, samples.most.descriptors <= DESCRIPTORS_MAX, "too many descriptors");
     is(d, late.descriptors <= early.descriptors + 4, "descriptors go up and up");
 }
@@ -604,10 +618,11 @@ int main(int argc, char **argv)
     for (uint64_t now = now_ns(); now < end && d.wrong < 10; now = now_ns())
         live(&d, (end - now) / 1000000);
     printf("%" PRIu64 " lives (%" PRIu64 " long), %" PRIu64 " openings, %" PRIu64 " commits, %" PRIu64
-           " deletes; %" PRIu64 " checks, %" PRIu64 " looks beside the worker, %" PRIu64
-           " commits found, %" PRIu64 " compared whole, %u wrong\n",
+           " deletes, %" PRIu64 " times maintained (%" PRIu64 " MiB freed); %" PRIu64 " checks, %" PRIu64
+           " looks beside the worker, %" PRIu64 " commits found, %" PRIu64 " compared whole, %u wrong\n",
            d.lives, d.long_lives, (uint64_t)d.said->opens, (uint64_t)d.said->commits,
-           (uint64_t)d.said->deletes, d.checks, d.beside, d.walked, d.compared, d.wrong);
+           (uint64_t)d.said->deletes, (uint64_t)d.said->maintained, (uint64_t)d.said->freed / MIB, d.checks,
+           d.beside, d.walked, d.compared, d.wrong);
     judge_samples(&d);
     if (d.wrong == 0) {
         scratch_remove(d.path);

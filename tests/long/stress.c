@@ -35,7 +35,7 @@ struct stress {
     pthread_mutex_t mutex; /* guards `known` */
     struct known known[KNOWN];
     size_t known_count;
-    _Atomic uint64_t killed, snapshots, commits, conflicts, deletes, verified, walked;
+    _Atomic uint64_t killed, snapshots, freed, commits, conflicts, deletes, verified, walked;
     _Atomic unsigned wrong;
 };
 struct actor {
@@ -309,6 +309,14 @@ static void delete_some(struct actor *a)
     varve_commit_close(commit);
 }
 
+static void maintain(struct actor *a)
+{
+    uint64_t freed = 0;
+
+    is(a, "maintain", varve_store_maintain(a->stress->store, NULL, &freed, &a->error) == VARVE_OK);
+    a->stress->freed += freed;
+}
+
 static void *look_on(void *context)
 {
     struct actor *a = context;
@@ -326,6 +334,9 @@ static void *look_on(void *context)
             break;
         case 4:
             delete_some(a);
+            break;
+        case 5:
+            maintain(a);
             break;
         case 3:
             is(a, "persist", varve_store_persist(a->stress->store, &a->error) == VARVE_OK);
@@ -525,9 +536,9 @@ int main(int argc, char **argv)
     }
     printf("%" PRIu64 " commits, %" PRIu64 " conflicts, %" PRIu64 " deletes, %" PRIu64
            " commits read whole, %" PRIu64 " steps of logs, %" PRIu64 " readers killed, %" PRIu64
-           " snapshots, %u wrong\n",
+           " snapshots, %" PRIu64 " KiB freed, %u wrong\n",
            stress.commits, stress.conflicts, stress.deletes, stress.verified, stress.walked, stress.killed,
-           stress.snapshots, stress.wrong);
+           stress.snapshots, stress.freed >> 10, stress.wrong);
     if (stress.wrong == 0)
         scratch_remove(path);
     printf("%d passed, %d failed\n", stress.wrong == 0, stress.wrong != 0);
