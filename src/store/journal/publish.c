@@ -701,7 +701,7 @@ varve_status vv_place_checkpoint_of(struct vv_place *place, uint64_t commit, uin
     vv_place_take_turn(place);
     TRY(vv_place_writable(place));
     TRY(vv_place_announce(place));
-    TRY(vv_log_record(&place->log, commit, VV_RECORD_COMMIT, &record));
+    TRY(vv_log_record(&place->log, commit, 0, &record)); /* a commit, or one that was kept */
     *address = vv_views_checkpoint(&place->views, commit);
     if (*address == 0)
         TRY(save_checkpoint(place, &record, place->start, vv_place_generation(place)));

@@ -105,7 +105,7 @@ static uint64_t bytes_ahead(struct vv_place *place)
     struct vv_record record;
 
     if (pick(place, &commit) != VARVE_OK || commit == 0 ||
-        vv_log_record(&place->log, commit, VV_RECORD_COMMIT, &record) != VARVE_OK)
+        vv_log_record(&place->log, commit, 0, &record) != VARVE_OK)
         return 0;
     const uint64_t end = record.address + record.size;
     return end > place->snapshots.reached ? end - place->snapshots.reached : 0;
@@ -170,7 +170,7 @@ static varve_status begin(struct vv_place *place, uint64_t commit)
     vv_scrub_release(place);
     TRY(new_snapshot(place, &snapshot));
     snapshot->commit = commit;
-    TRY(vv_log_record(&place->log, commit, VV_RECORD_COMMIT, &record));
+    TRY(vv_log_record(&place->log, commit, 0, &record));
     snapshot->end = record.address + record.size;
     TRY(vv_place_checkpoint_of(place, commit, &snapshot->checkpoint));
     TRY(vv_views_open_checkpoint(&place->views, snapshot->checkpoint, &record, &snapshot->state));
