@@ -483,7 +483,7 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     place_options.lock = &store->lock;
     TRY(store->layout->open(&store->dir, &place_options, &store->place));
     if (!store->read_only && !(options->flags & VARVE_STORE_NO_THREADS))
-        TRY(vv_worker_start(&store->worker, store->layout, store->place));
+        vv_worker_init(&store->worker, store->layout, store->place);
     *out = store;
     store = NULL;
 out:

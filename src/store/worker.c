@@ -52,36 +52,47 @@ static void *look_after(void *context)
     return NULL;
 }
 
-varve_status vv_worker_start(struct vv_worker *worker, const struct vv_layout *layout, struct vv_place *place)
+void vv_worker_init(struct vv_worker *worker, const struct vv_layout *layout, struct vv_place *place)
 {
     worker->layout = layout;
     worker->place = place;
     pthread_mutex_init(&worker->mutex, NULL);
     pthread_cond_init(&worker->wake, NULL);
-    const int number = pthread_create(&worker->thread, NULL, look_after, worker);
-    worker->running = number == 0;
-    if (worker->running)
-        return VARVE_OK;
-    pthread_mutex_destroy(&worker->mutex);
-    pthread_cond_destroy(&worker->wake);
-    return vv_fail_errno(number, "start the store's thread");
+}
+
+/* Where there can be no more threads, the next who needs it tries again. */
+void vv_worker_need(struct vv_worker *worker)
+{
+    if (worker->layout == NULL || worker->running)
+        return;
+    pthread_mutex_lock(&worker->mutex);
+    if (!worker->running)
+        worker->running = pthread_create(&worker->thread, NULL, look_after, worker) == 0;
+    pthread_mutex_unlock(&worker->mutex);
 }
 
 void vv_worker_changed(struct vv_worker *worker)
 {
     worker->changed = true;
+    vv_worker_need(worker);
 }
 
-void vv_worker_stop(struct vv_worker *worker)
+static void join(struct vv_worker *worker)
 {
-    if (!worker->running)
-        return;
     pthread_mutex_lock(&worker->mutex);
     worker->stop = true;
     pthread_cond_signal(&worker->wake);
     pthread_mutex_unlock(&worker->mutex);
     (void)pthread_join(worker->thread, NULL);
     worker->running = false;
+}
+
+void vv_worker_stop(struct vv_worker *worker)
+{
+    if (worker->layout == NULL)
+        return;
+    if (worker->running)
+        join(worker);
     pthread_mutex_destroy(&worker->mutex);
     pthread_cond_destroy(&worker->wake);
     bool more = worker->changed;

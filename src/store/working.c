@@ -172,6 +172,7 @@ static varve_status map_image(varve_session *session, struct vv_module *origin, 
     struct backing *backing = origin == NULL ? NULL : find_backing(store, origin);
     varve_status rc = VARVE_OK;
 
+    vv_worker_need(&store->worker); /* files that fail are made anew in the background */
     if (backing != NULL) {
         rc = fill_image(session, origin, size, config, backing, out);
         if (rc == VARVE_OK)

@@ -37,7 +37,7 @@ const struct vv_journal_limits vv_journal_limits = {
 };
 #else
 const struct vv_journal_limits vv_journal_limits = {
-    .log = { .segment = 64 << 20, .ahead = 1 << 20 },
+    .log = { .segment = 64 << 20, .ahead = 256 << 10 },
     .checkpoint_records = 256,
     .checkpoint_bytes = 4 << 20,
     .views = 8,

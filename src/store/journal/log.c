@@ -713,7 +713,7 @@ void vv_chain_advance(struct vv_chain *chain, const struct vv_record *record)
     memcpy(chain->sum, record->sum, VV_SUM);
 }
 
-enum { WINDOW = 1 << 18 };
+enum { WINDOW = 1 << 16 };
 struct scanner {
     struct vv_log *log;
     const struct vv_log_scan *scan;
