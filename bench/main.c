@@ -63,6 +63,14 @@ static const struct bench_row rows[] = {
     { "commit, history",
       "One page changed, committed, in a young store and in an old one. The floor is the younger.",
       bench_commit_history },
+    { "commits at once",
+      "Threads with a session and a branch each change one page and commit, durable: the time of all for one "
+      "commit.\n"
+      "Floor: as many threads that each overwrite as many bytes of one file, by pwrite and fdatasync. "
+      "Commits "
+      "that wait for\n"
+      "the same flush need less.",
+      bench_commits_at_once },
     { "first write",
       "The first store to each of many pages of a session's image, in random places.\n"
       "Floor: the same stores into the same bytes of a plain file mapped MAP_PRIVATE (each copies a page), "
@@ -70,7 +78,8 @@ static const struct bench_row rows[] = {
       "pages that hold nothing yet, into plain anonymous memory (each clears one).",
       bench_first_write },
     { "open head",
-      "Open a store and begin a session on its head; no image is touched.\n"
+      "Open a store and begin a session on its head; no image is touched. However long the history is, it "
+      "should take as long.\n"
       "Floor: open the directory and a lock file and take the lock, read 8 KiB of a head file, map a segment "
       "of a log and read its\n"
       "last page, close. Nothing can know where a store stands with less.",

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- The head ----------------------------------------------------------------------------------- */
@@ -16,7 +17,8 @@ enum { IMAGE = 65536, SEGMENT = 64 * 1048576 };
 
 struct heads {
     struct product p;
-    char floor[600]; /* a directory with the files that the floor opens */
+    char floor[600];          /* a directory with the files that the floor opens */
+    char few[600], most[600]; /* the stores with the shortest and the longest history */
 };
 
 static void write_page(const char *dir, const char *name, off_t size)
@@ -81,8 +83,11 @@ static double open_store(void *context)
     return spent;
 }
 
+/* `count` commits, the last of them durable. */
 static void commits(struct product *p, struct bench *b, const char *store, unsigned count)
 {
+    varve_error error = { 0 };
+
     product_create(p, b, store);
     product_begin(p, NULL);
     uint8_t *bytes = product_image(p, "image", IMAGE);
@@ -90,20 +95,50 @@ static void commits(struct product *p, struct bench *b, const char *store, unsig
         *(volatile uint64_t *)(bytes + (size_t)(i % (IMAGE / BENCH_PAGE)) * BENCH_PAGE) = i + 1;
         product_commit(p, VARVE_BUFFERED, NULL);
     }
-    varve_error error = { 0 };
     must(varve_store_persist(p->store, &error), &error, "persist");
-    product_close(p);
 }
 
-/* An index checkpoint comes every 256 commits, and what came since is read: so the same number after it, then
- * the largest. */
+/* The same by a process that ends without closing, so that no checkpoint is made at its end. */
+static void commits_and_no_close(struct product *p, struct bench *b, const char *store, unsigned count)
+{
+    int status = 0;
+    const pid_t child = fork();
+
+    if (child == 0) {
+        commits(p, b, store, count);
+        _exit(0);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
+        bench_die("the process that makes commits failed");
+    snprintf(p->path, sizeof p->path, "%s/%s", b->dir, store);
+}
+
+static double open_few(void *context)
+{
+    struct heads *c = context;
+
+    snprintf(c->p.path, sizeof c->p.path, "%s", c->few);
+    return open_store(c);
+}
+
+static double open_most(void *context)
+{
+    struct heads *c = context;
+
+    snprintf(c->p.path, sizeof c->p.path, "%s", c->most);
+    return open_store(c);
+}
+
+/* An index checkpoint comes every 256 commits and when a store is closed, so what came since and must be read is at
+ * its longest just before one when nobody closed. */
 void bench_open_head(struct bench *b)
 {
-    enum { CHECKPOINT = 256, LATE = 10, LONGEST = 250 };
-    const unsigned many = bench_of(b, 40, 4) * CHECKPOINT;
-    const unsigned counts[] = { LATE, many + LATE, many + LONGEST };
+    enum { CHECKPOINT = 256, LONGEST = 250 };
+    const unsigned counts[] = { 10, 1000, bench_of(b, 100000, 10000) };
     struct heads c = { .floor = "" };
-    struct bench_case pair = { .unit = "us",
+    char name[64], store[32];
+    struct bench_case pair = { .name = name,
+                               .unit = "us",
                                .goal = { 1.5, 0, "<= 1.5x" },
                                .runs = 150,
                                .context = &c,
@@ -114,14 +149,28 @@ void bench_open_head(struct bench *b)
     write_page(c.floor, "lock", BENCH_PAGE);
     write_page(c.floor, "head", 2 * BENCH_PAGE);
     write_page(c.floor, "log", SEGMENT);
+    commits_and_no_close(&c.p, b, "killed", 3 * CHECKPOINT + LONGEST);
     for (unsigned i = 0; i < sizeof counts / sizeof *counts; i++) {
-        char name[64], store[32];
         snprintf(store, sizeof store, "store%u", i);
-        snprintf(name, sizeof name, "after %u commits%s", counts[i], i == 2 ? ", the longest tail" : "");
         commits(&c.p, b, store, counts[i]);
-        pair.name = name;
+        product_close(&c.p);
+        snprintf(name, sizeof name, "after %u commits", counts[i]);
         bench_measure(b, &pair);
+        if (i == 0)
+            snprintf(c.few, sizeof c.few, "%s", c.p.path);
     }
+    snprintf(c.most, sizeof c.most, "%s", c.p.path);
+    snprintf(name, sizeof name, "after %u commits against after %u", counts[2], counts[0]);
+    pair.goal = (struct bench_goal){ 1.2, 0, "<= 1.2x" };
+    pair.floor = open_few;
+    pair.product = open_most;
+    bench_measure(b, &pair);
+    snprintf(c.p.path, sizeof c.p.path, "%s/killed", b->dir);
+    snprintf(name, sizeof name, "by a writer that was killed, the longest tail");
+    pair.goal.times = 0;
+    pair.floor = floor_head;
+    pair.product = open_store;
+    bench_measure(b, &pair);
 }
 
 /* ---- One image ---------------------------------------------------------------------------------- */
