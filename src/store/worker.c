@@ -35,7 +35,22 @@ static bool is_stopped(struct vv_worker *worker)
     return stop;
 }
 
-/* What fails is tried again at the next look; whoever commits learns by himself that a disk is full. */
+/* What fails is tried again at the next look; whoever commits learns by himself that a disk is full. What is left when
+ * the thread must stop is for the one that stops it. */
+static void tidy(struct vv_worker *worker)
+{
+    bool more = true;
+
+    while (more && !is_stopped(worker)) {
+        if (worker->layout->tidy(worker->place, STEP, &more) != VARVE_OK) {
+            worker->changed = true;
+            return;
+        }
+    }
+    if (more)
+        worker->changed = true;
+}
+
 static void *look_after(void *context)
 {
     struct vv_worker *worker = context;
@@ -44,10 +59,7 @@ static void *look_after(void *context)
         if (!atomic_exchange(&worker->changed, false) && idle < IDLE_LOOKS)
             continue;
         idle = 0;
-        for (bool more = true; more && !is_stopped(worker);) {
-            if (worker->layout->tidy(worker->place, STEP, &more) != VARVE_OK)
-                break;
-        }
+        tidy(worker);
     }
     return NULL;
 }
