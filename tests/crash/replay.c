@@ -245,15 +245,11 @@ static void take_call(void *context, const struct vv_double_event *event)
         path_of(replay, event->fd, call->path);
         call->node = fstat(event->fd, &status) == 0 ? status.st_ino : 0;
     }
-    if (event->call == VV_CALL_WRITE ||
-        event->call == VV_CALL_PUNCH) { /* a hole is zeros, until it is synced */
+    if (event->call == VV_CALL_WRITE) {
         if (event->size > ARENA - shared->used)
             give_up("too many bytes", "");
         call->data = shared->used;
-        if (event->call == VV_CALL_WRITE)
-            memcpy(replay->arena + shared->used, event->data, event->size);
-        else
-            memset(replay->arena + shared->used, 0, event->size);
+        memcpy(replay->arena + shared->used, event->data, event->size);
         shared->used += event->size;
     }
     __atomic_store_n(&shared->call_count, shared->call_count + 1, __ATOMIC_RELEASE);
@@ -292,12 +288,12 @@ struct node {
     bool pending;               /* it has operations that are */
     uint8_t hash[VV_HASH_SIZE]; /* of the bytes that stand, when none is pending */
 };
-enum kind { BYTES, LENGTH, GROW, NAMES };
+enum kind { BYTES, HOLE, LENGTH, GROW, NAMES }; /* HOLE: bytes that become zeros */
 struct operation {
     enum kind kind;
     unsigned at, durable_at; /* calls */
     unsigned node;           /* bytes and lengths: of which file; names: the directory */
-    const uint8_t *data;
+    const uint8_t *data;     /* BYTES only */
     uint64_t offset, size;
     char add[NAME], remove[NAME]; /* "": none */
     unsigned added;               /* node */
@@ -445,7 +441,7 @@ static void tell_bytes(struct history *h, const struct raw_call *call, unsigned 
 {
     static const enum kind kinds[VV_CALL_COUNT] = {
         [VV_CALL_WRITE] = BYTES,
-        [VV_CALL_PUNCH] = BYTES,
+        [VV_CALL_PUNCH] = HOLE,
         [VV_CALL_TRUNCATE] = LENGTH,
         [VV_CALL_ALLOCATE] = GROW,
     };
@@ -539,6 +535,17 @@ static void put_piece(uint8_t **bytes, size_t *size, size_t *capacity, const str
     memcpy(*bytes + operation->offset + from, operation->data + from, (size_t)(to - from));
 }
 
+/* A hole leaves a file's length alone. */
+static void put_hole(uint8_t *bytes, size_t size, const struct operation *operation, uint64_t from,
+                     uint64_t to)
+{
+    const uint64_t first = operation->offset + from;
+    const uint64_t end = operation->offset + to < size ? operation->offset + to : size;
+
+    if (first < end)
+        memset(bytes + first, 0, (size_t)(end - first));
+}
+
 /* A drive that loses power in the middle of a sector may leave anything in it. */
 static void garble(uint8_t *bytes, size_t size, uint64_t from, uint64_t to)
 {
@@ -556,6 +563,11 @@ static void land_bytes(uint8_t **bytes, size_t *size, size_t *capacity, const st
 
     if (operation->kind == LENGTH) {
         set_length(bytes, size, capacity, (size_t)operation->size);
+        return;
+    }
+    if (operation->kind == HOLE) {
+        put_hole(*bytes, *size, operation, 0, choice->hole);
+        put_hole(*bytes, *size, operation, choice->hole + choice->size, operation->size);
         return;
     }
     if (operation->kind == GROW || choice->extends) {
@@ -737,7 +749,7 @@ static void choose_all(struct history *h, bool lands)
 /* In words, for findings: what is done, and to which operation. */
 static void say(struct history *h, const char *what, unsigned which)
 {
-    static const char *const kinds[] = { "write", "length", "allocation", "name" };
+    static const char *const kinds[] = { "write", "hole", "length", "allocation", "name" };
 
     if (which == NEVER) {
         (void)snprintf(h->tried, sizeof h->tried, "%s of %u pending", what, h->pending_count);
@@ -786,6 +798,30 @@ static void tear(struct history *h, unsigned which)
                (struct choice){ .lands = true, .hole = half / page * page, .size = page });
 }
 
+/* A hole is made block by block: a half of it may be there, or all but one. */
+static void make_hole_in_part(struct history *h, unsigned which)
+{
+    const uint64_t blocks = h->pending[which]->size / VV_PAGE_SIZE;
+    const uint64_t half = blocks / 2 * VV_PAGE_SIZE;
+
+    if (blocks < 2)
+        return;
+    try_as(h, "first half", which,
+           (struct choice){ .lands = true, .hole = half, .size = h->pending[which]->size - half });
+    try_as(h, "second half", which, (struct choice){ .lands = true, .size = half });
+    if (blocks > 2)
+        try_as(h, "all but a block", which,
+               (struct choice){ .lands = true, .hole = half, .size = VV_PAGE_SIZE });
+}
+
+static void vary(struct history *h, unsigned which)
+{
+    if (h->pending[which]->kind == BYTES)
+        tear(h, which);
+    else if (h->pending[which]->kind == HOLE)
+        make_hole_in_part(h, which);
+}
+
 static uint64_t next_chance(struct history *h)
 {
     h->chance = h->chance * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -796,15 +832,17 @@ static void choose_by_chance(struct history *h)
 {
     for (unsigned i = 0; i < h->pending_count; i++) {
         const uint64_t size = h->pending[i]->size;
-        const uint64_t sectors = (size + SECTOR - 1) / SECTOR;
+        const uint64_t unit = h->pending[i]->kind == HOLE ? VV_PAGE_SIZE : SECTOR;
+        const uint64_t sectors = (size + unit - 1) / unit;
         h->choices[i] = (struct choice){ .lands = next_chance(h) % 2 == 0 };
-        if (h->pending[i]->kind != BYTES || h->scope->brief || next_chance(h) % 3 != 0 || sectors < 2)
+        if ((h->pending[i]->kind != BYTES && h->pending[i]->kind != HOLE) || h->scope->brief ||
+            next_chance(h) % 3 != 0 || sectors < 2)
             continue;
         h->choices[i].lands = true;
         h->choices[i].extends = next_chance(h) % 2 == 0;
-        h->choices[i].hole = next_chance(h) % sectors * SECTOR;
+        h->choices[i].hole = next_chance(h) % sectors * unit;
         const uint64_t left = size - h->choices[i].hole;
-        const uint64_t wanted = (1 + next_chance(h) % sectors) * SECTOR;
+        const uint64_t wanted = (1 + next_chance(h) % sectors) * unit;
         h->choices[i].size = wanted < left ? wanted : left;
     }
 }
@@ -847,12 +885,12 @@ static void try_choices(struct history *h)
         try_as(h, "only", i, (struct choice){ .lands = true });
     }
     for (unsigned i = first; i < count && !h->scope->brief; i++) {
-        if (h->pending[i]->kind != BYTES || !is_close_up(h, i))
+        if (!is_close_up(h, i))
             continue;
         choose_all(h, true);
-        tear(h, i);
+        vary(h, i);
         choose_all(h, false);
-        tear(h, i);
+        vary(h, i);
     }
     choose_all(h, true);
     for (unsigned i = 0; i < count; i++)

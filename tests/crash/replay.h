@@ -8,12 +8,13 @@
  *                     earlier ones; it may be torn (one half, or all but a sector or a page); the file may have
  *                     got its length and nothing but zeros in it; or garbage, in whole sectors, so that older
  *                     bytes which share one with the write are gone too. Of lengths that were set: lost or there.
+ *                     A hole that was punched is bytes too: zeros, block by block, that land or not.
  *   names             stand once their directory was synced: syncing the file is not enough, nor is syncing another
  *                     directory. Until then each create, mkdir, rename and unlink is lost or there, on its own.
  *
  * The states that are tried for each point (all subsets would be too many): none of what is pending; all; each
  * prefix in order; each operation missing; each alone; names without bytes; each write as zeros or garbage, and torn
- * in six ways; some subsets by chance, from a seed. A state that was tried before with the same marks behind it is
+ * in six ways; each hole in part; some subsets by chance, from a seed. A state that was tried before with the same marks behind it is
  * passed over. The others are written out as files and shown to a check, which may do with them what it likes. The
  * model is ALICE's (Pillai and others, OSDI 2014), at its strictest. */
 #ifndef REPLAY_H

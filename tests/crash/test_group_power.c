@@ -13,6 +13,7 @@
 #include "groups.h"
 #include "replay.h"
 #include "scratch.h"
+#include "tally.h"
 #include "store/journal/journal.h"
 
 struct setting {
@@ -90,6 +91,7 @@ static void what_a_group_promised_outlives_every_power_loss(void **state)
     replay_run(setting.replay, &scope, check, &setting, &report);
     print_message("%lu states of %lu calls, %lu violations\n", (unsigned long)report.checked,
                   (unsigned long)report.calls, (unsigned long)report.violations);
+    tally("replay", report.checked, report.violations);
     assert_int_equal(report.violations, 0);
     assert_true(report.checked > 100);
     replay_free(setting.replay);
