@@ -3,12 +3,14 @@
 
 BUILD is configured with -Dplant=true. A row of the table below is a bug, the harness that must find it, and what it
 is; the bugs themselves are where src/ says VV_PLANT("name"). The last row is the sound build, in which nobody may find
-anything. Ends with a table: violations by harness, '-' for none; a harness that the bug ends by a signal: 'died'.
+anything. Ends with a table: violations by harness, '-' for none; a harness that the bug ends by a signal: 'died'; and
+with how long it took.
 """
 import os
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
@@ -75,6 +77,7 @@ def run(build, program, arguments, plant):
 
 def main():
     build = sys.argv[1]
+    begun = time.monotonic()
     chosen = [row for row in PLANTS if len(sys.argv) == 2 or row[0] in sys.argv[2:]]
     wrong = ["%s: planted nowhere" % name for name, _, _ in PLANTS if name not in sites()]
     wrong += ["%s: planted, and not in the table" % name for name in sites() - {row[0] for row in PLANTS}]
@@ -93,7 +96,7 @@ def main():
             wrong.append("the sound build: something is found")
     for text in wrong:
         print(text)
-    print("%d planted bugs, %d problems" % (len(chosen), len(wrong)))
+    print("%d planted bugs, %d problems, %d s" % (len(chosen), len(wrong), time.monotonic() - begun))
     return 1 if wrong else 0
 
 
