@@ -14,17 +14,27 @@ uint32_t model_chance(struct model_chance *chance, uint32_t below)
     return (uint32_t)((chance->state >> 33) % below);
 }
 
+/* What the pages of one kind have in common. It is asked for over and over, mostly for the same kind. */
+static const uint8_t *common_bytes(uint32_t kind)
+{
+    static _Thread_local uint8_t bytes[VV_PAGE_SIZE];
+    static _Thread_local uint32_t made = UINT32_MAX;
+    struct model_chance chance = { .state = kind };
+
+    for (size_t i = 0; made != kind && i < VV_PAGE_SIZE; i += 4) {
+        const uint32_t word = model_chance(&chance, 0x7fffffff);
+        memcpy(bytes + i, &word, 4);
+    }
+    made = kind;
+    return bytes;
+}
+
 void model_page(uint32_t number, uint8_t page[VV_PAGE_SIZE])
 {
-    struct model_chance chance = { .state = number >> 8 };
-
     memset(page, 0, VV_PAGE_SIZE);
     if (number == 0)
         return;
-    for (size_t i = 0; i < VV_PAGE_SIZE; i += 4) {
-        const uint32_t word = model_chance(&chance, 0x7fffffff);
-        memcpy(page + i, &word, 4);
-    }
+    memcpy(page, common_bytes(number >> 8), VV_PAGE_SIZE);
     for (uint32_t i = 0; i < (number & 0xff); i++)
         page[(i * 131) % VV_PAGE_SIZE] ^= (uint8_t)(i + 1);
 }
