@@ -39,11 +39,13 @@ PLANTS = (
     ("image-in-place", "kill", "an image file is written into while it is mapped"),
     ("spare-trusted", "kill", "an image file that was left half-written is mapped"),
     ("image-sync", "replay", "an image file is called whole before its pages are synced"),
+    ("drop-early", "replay", "a segment goes before the checkpoint that needs none of it is durable"),
     ("failure-kept", "fault", "a record whose write failed stays in the log"),
     ("retry-sync", "fault", "a failed sync is tried again and believed"),
     ("sync-error-ignored", "fault", "nobody looks whether a sync failed"),
     ("poison-forgotten", "fault", "after a failed sync the store goes on writing"),
     ("sum-without-header", "corrupt", "a record's sums do not cover its header"),
+    ("hold-ignored", "hold", "space goes while holds and readers of other processes still look at it"),
     ("lock-ignored", "hold", "nobody looks whether a lock was taken"),
     ("lock-of-process", "hold", "locks are the process's, and go with any close"),
 )

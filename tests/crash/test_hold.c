@@ -1,16 +1,25 @@
-/* Who may hold a store, and what becomes of it when the holder is killed, forks or closes.
+/* Who may hold a store, and what becomes of it when the holder is killed, forks or closes; and what becomes of a commit
+ * that is held while it is deleted and its space is given back.
  *
  * Another process is a child that does one thing and tells its status; what it inherits it must not use up. */
+#include <dirent.h>
+#include <stdatomic.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "past.h"
 #include "scratch.h"
+#include "store/diff.h"
+#include "store/journal/place.h"
+#include "store/journal/snapshot.h"
 #include "tally.h"
 
 static char root[SCRATCH_PATH], path[SCRATCH_PATH + 16];
@@ -178,10 +187,192 @@ static void a_fork_holds_and_unlocks_nothing(void)
     vv_store_close(store);
 }
 
+/* ---- Held while it is deleted ------------------------------------------------------------------- */
+
+enum { OLD = 10, ROUNDS = 8, PATIENCE_MS = 20000 };
+
+/* Two readers, and what the writer tells them. */
+static struct board {
+    _Atomic uint64_t ready, looks,
+        wrong; /* readers that hold; times that one read all of it; what was not right */
+    _Atomic bool late, stop;
+} * board;
+
+/* The log's files: bytes on the disk, and whether the first that there ever was is there. */
+static uint64_t log_bytes(bool *first)
+{
+    uint64_t bytes = 0;
+    DIR *dir = opendir(path);
+
+    *first = false;
+    if (dir == NULL)
+        return 0;
+    for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+        struct stat status;
+        if (strncmp(entry->d_name, "log.", 4) != 0 || fstatat(dirfd(dir), entry->d_name, &status, 0) != 0)
+            continue;
+        bytes += (uint64_t)status.st_blocks * 512;
+        *first = *first || strcmp(entry->d_name, "log.0000000000001000") == 0;
+    }
+    (void)closedir(dir);
+    return bytes;
+}
+
+static unsigned module_of(const varve_module_id *id)
+{
+    varve_module_id candidate;
+
+    for (unsigned module = 0; module + 1 < MODEL_MODULES; module++) {
+        model_module_id(module, &candidate);
+        if (memcmp(&candidate, id, sizeof candidate) == 0)
+            return module;
+    }
+    return MODEL_MODULES - 1;
+}
+
+/* One page after the other, from the log: all that tells the commit from the empty state. */
+static varve_status read_pages(varve_store *store, varve_commit *held, const struct model_state *state)
+{
+    varve_status rc = VARVE_OK;
+    varve_diff *diff = NULL;
+    const varve_change *change = NULL;
+    uint8_t wanted[VV_PAGE_SIZE];
+    unsigned told = 0;
+    unsigned pages = 0;
+
+    TRY(vv_diff_open(store, NULL, held, &diff));
+    while ((rc = vv_diff_next(diff, &change)) == VARVE_OK) {
+        if (change->kind != VARVE_CHANGE_PAGE)
+            continue;
+        const unsigned module = module_of(&change->module);
+        model_page(state->page[module][change->index], wanted);
+        if (change->after == NULL || memcmp(change->after, wanted, sizeof wanted) != 0)
+            TRY(vv_fail(VARVE_CONFLICT, "page %u of module %u is another", (unsigned)change->index, module));
+        told++;
+    }
+    TRY(rc == VARVE_END ? VARVE_OK : rc);
+    for (unsigned module = 0; module < MODEL_MODULES; module++)
+        for (uint32_t i = 0; state->present[module] && i < state->size[module]; i++)
+            pages += state->page[module][i] != 0;
+    if (told != pages)
+        rc = vv_fail(VARVE_CONFLICT, "%u pages are there, not %u", told, pages);
+out:
+    vv_diff_close(diff);
+    return rc;
+}
+
+static void look(varve_store *store, varve_commit *held, unsigned commit)
+{
+    varve_status rc = read_pages(store, held, &past.commits[commit].state);
+
+    if (rc == VARVE_OK)
+        rc = past_read_held(&past, store, held, commit);
+    if (rc != VARVE_OK && board->wrong++ == 0)
+        (void)fprintf(stderr, "what a reader holds: status %d: %s\n", (int)rc, vv_words());
+    board->looks++;
+}
+
+/* In a process of its own: hold a commit, and read it again and again; `late`: for the first time when told. */
+static pid_t start_reader(unsigned commit, bool late)
+{
+    const pid_t child = fork_or_end();
+    varve_store *store = NULL;
+    varve_commit *held = NULL;
+
+    if (child != 0)
+        return child;
+    varve_status rc = open_store(VARVE_STORE_READ_ONLY, &store);
+    if (rc == VARVE_OK)
+        rc = vv_commit_open_id(store, &past.commits[commit].id, &held);
+    if (rc != VARVE_OK)
+        _exit(1);
+    board->ready++;
+    while (!board->stop) {
+        if (!late || board->late)
+            look(store, held, commit);
+        vv_clock_sleep_ms(1);
+    }
+    vv_commit_close(held);
+    vv_store_close(store);
+    _exit(0);
+}
+
+static bool wait_for(const _Atomic uint64_t *count, uint64_t wanted)
+{
+    for (unsigned ms = 0; *count < wanted; ms++) {
+        if (ms > PATIENCE_MS)
+            return false;
+        vv_clock_sleep_ms(1);
+    }
+    return true;
+}
+
+static varve_status reclaim_and_snapshot(varve_store *store)
+{
+    uint64_t freed = 0;
+    varve_status rc = store->layout->maintain(store->place, 0, NULL, NULL, &freed);
+
+    return rc == VARVE_OK ? vv_place_snapshot(store->place, false) : rc;
+}
+
+/* Whoever holds a commit reads the same bytes, whatever the writer deletes, gives back and snapshots; what it needs
+ * goes when it has gone, not before. */
+static void what_is_held_stays(void)
+{
+    varve_store *store = NULL;
+    varve_commit *own = NULL;
+    bool first = false;
+
+    past = (struct past){ .chance = { .state = 5 } };
+    (void)snprintf(path, sizeof path, "%s/held", root);
+    expect(open_store(VARVE_STORE_CREATE, &store), VARVE_OK, "create");
+    for (unsigned i = 0; i < OLD; i++)
+        expect(past_commit(&past, store, "main", PAST_COMMITS, VARVE_DURABLE), VARVE_OK, "a commit");
+    vv_store_close(store);
+    const pid_t reader = start_reader(0, false);
+    const pid_t late = start_reader(1, true);
+    expect(open_store(VARVE_STORE_NO_THREADS, &store), VARVE_OK, "a writer");
+    expect(vv_commit_open_id(store, &past.commits[2].id, &own), VARVE_OK, "its own hold");
+    expect(wait_for(&board->ready, 2), true, "readers that hold");
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        const uint64_t looks = board->looks;
+        expect(past_commit(&past, store, "main", PAST_COMMITS, VARVE_DURABLE), VARVE_OK, "a commit");
+        expect(past_remove(&past, store, round), VARVE_OK, "a deletion");
+        if (round >= 2)
+            expect(past_remove(&past, store, OLD + round - 2), VARVE_OK, "a deletion of what was made since");
+        expect(reclaim_and_snapshot(store), VARVE_OK, "gc");
+        expect(wait_for(&board->looks, looks + 2), true, "a reader that goes on");
+        expect(past_read_only(&past, store), VARVE_OK, "what is retained");
+    }
+    expect(vv_place_generation(store->place) > 0, true, "something was retired");
+    board->late = true;
+    expect(wait_for(&board->looks, board->looks + 8), true, "readers that go on");
+    expect(read_pages(store, own, &past.commits[2].state), VARVE_OK, "what the writer holds");
+    expect(past_read_held(&past, store, own, 2), VARVE_OK, "what the writer holds, mapped");
+    vv_commit_close(own);
+    expect(reclaim_and_snapshot(store), VARVE_OK, "gc while readers hold");
+    const uint64_t before = log_bytes(&first);
+    expect(first, true, "what readers hold is on the disk");
+    board->stop = true;
+    expect(WIFEXITED(ended(reader)) && WIFEXITED(ended(late)), true, "readers end");
+    expect(board->wrong == 0, true, "what readers read");
+    expect(reclaim_and_snapshot(store), VARVE_OK, "gc when they have gone");
+    expect(log_bytes(&first) < before / 2, true, "space is given back");
+    expect(first, false, "and the first segment");
+    expect(past_read_only(&past, store), VARVE_OK, "what is retained");
+    vv_store_close(store);
+    (void)printf("held while the writer went on: read %llu times\n", (unsigned long long)board->looks);
+}
+
 int main(void)
 {
     varve_store *store = NULL;
 
+    board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (board == MAP_FAILED) {
+        perror("mmap");
+        return 2;
+    }
     scratch_in_memory();
     scratch_new(root);
     (void)snprintf(path, sizeof path, "%s/store", root);
@@ -194,8 +385,9 @@ int main(void)
     a_close_unlocks_its_own();
     a_killed_holder_leaves_no_lock();
     a_fork_holds_and_unlocks_nothing();
+    what_is_held_stays();
     tally("hold", tries, violations);
-    (void)printf("%u passed, %u failed\n", violations == 0 ? 4 : 0, violations != 0);
+    (void)printf("%u passed, %u failed\n", violations == 0 ? 5 : 0, violations != 0);
     scratch_remove(root);
     return violations == 0 ? 0 : 1;
 }

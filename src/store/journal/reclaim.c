@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/plant.h"
 
 enum { MOVE_MOST = 64 << 20 }; /* bytes that one round writes once more, about */
 
@@ -256,6 +257,23 @@ static varve_status forget_index(struct vv_place *place, uint64_t start)
     return rc;
 }
 
+/* Segments in front of where the log begins. */
+static varve_status drop_front(struct vv_place *place, uint64_t start, uint64_t *freed)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t first = 0;
+
+    while (vv_log_segment_after(&place->log, 0, &first)) {
+        uint64_t bytes = 0;
+        if (first >= start)
+            break;
+        TRY(vv_log_drop(&place->log, first, &bytes));
+        *freed += bytes;
+    }
+out:
+    return rc;
+}
+
 /* `writer` is held. */
 static varve_status retire(struct vv_place *place, struct vv_reclaim *reclaim)
 {
@@ -275,6 +293,8 @@ static varve_status retire(struct vv_place *place, struct vv_reclaim *reclaim)
         TRY(forget_index(place, reclaim->start));
     TRY(newest_commit(place, &newest));
     TRY(vv_place_may_retire(place));
+    if (VV_PLANT("drop-early"))
+        TRY(drop_front(place, reclaim->start, &reclaim->freed));
     TRY(vv_place_retiring_checkpoint(place, &newest, reclaim->start != 0 ? reclaim->start : place->start));
     vv_place_retire(place, place->newest);
     reclaim->generation = vv_place_generation(place);
@@ -283,23 +303,6 @@ out:
 }
 
 /* ---- Dropping --------------------------------------------------------------------------------- */
-
-/* Segments in front of where the log begins. */
-static varve_status drop_front(struct vv_place *place, uint64_t start, uint64_t *freed)
-{
-    varve_status rc = VARVE_OK;
-    uint64_t first = 0;
-
-    while (vv_log_segment_after(&place->log, 0, &first)) {
-        uint64_t bytes = 0;
-        if (first >= start)
-            break;
-        TRY(vv_log_drop(&place->log, first, &bytes));
-        *freed += bytes;
-    }
-out:
-    return rc;
-}
 
 static varve_status punch_segment(struct vv_place *place, const struct vv_mark_segment *segment,
                                   uint64_t *freed)
