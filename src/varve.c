@@ -174,10 +174,20 @@ varve_status varve_store_maintain(varve_store *store, const varve_maintain_optio
 
     TRY(vv_door_need(store, "store"));
     TRY(vv_door_options(&options, sizeof options, given, "varve_maintain_options"));
-    TRY(vv_door_flags(options.flags, VARVE_MAINTAIN_DRY_RUN, "varve_maintain_options"));
-    if ((options.flags & VARVE_MAINTAIN_DRY_RUN) == 0)
+    TRY(vv_door_flags(options.flags, VARVE_MAINTAIN_SNAPSHOT | VARVE_MAINTAIN_FORK | VARVE_MAINTAIN_DRY_RUN,
+                      "varve_maintain_options"));
+    const bool dry = options.flags & VARVE_MAINTAIN_DRY_RUN;
+    const bool snapshot = options.flags & VARVE_MAINTAIN_SNAPSHOT;
+    const bool forked = options.flags & VARVE_MAINTAIN_FORK;
+    if (forked && !snapshot)
+        TRY(vv_fail(VARVE_MISUSE, "FORK says how a SNAPSHOT is taken, and none is asked for"));
+    if (dry && snapshot)
+        TRY(vv_fail(VARVE_MISUSE, "a DRY_RUN changes nothing, so it takes no SNAPSHOT"));
+    if (!dry)
         TRY(vv_store_writable(store));
     TRY(store->layout->maintain(store->place, options.flags, options.progress, options.context, &freed));
+    if (snapshot)
+        TRY(store->layout->snapshot(store->place, forked)); /* on a full disk it may need what was freed */
     if (bytes_freed != NULL)
         *bytes_freed = freed;
 out:

@@ -67,5 +67,9 @@ is 'again' true sh -c 'varve gc --json | jq ".bytes_freed < 20000"'
 varve config retain 1
 exits 'retention' 0 varve gc
 is 'one is left' 1 sh -c 'varve log | wc -l | tr -d " "'
+exits 'a dry run takes no snapshot' 2 varve gc --dry-run --snapshot
+rm -rf image
+exits 'a snapshot' 0 varve gc --snapshot
+is 'of the image' 1 sh -c 'ls image | wc -l | tr -d " "'
 is 'no damage' 'no damage' varve fsck
 finish
