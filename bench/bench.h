@@ -84,6 +84,7 @@ void bench_root_per_page(struct bench *b);
 void bench_commit_images(struct bench *b);
 void bench_commit_history(struct bench *b);
 void bench_commits_at_once(struct bench *b);
+void bench_commit_snapshot(struct bench *b);
 void bench_first_write(struct bench *b);
 void bench_open_head(struct bench *b);
 void bench_open_image(struct bench *b);

@@ -71,6 +71,14 @@ static const struct bench_row rows[] = {
       "that wait for\n"
       "the same flush need less.",
       bench_commits_at_once },
+    { "commit beside a snapshot",
+      "One page changed, committed, durable, while all pages of the image are written to its file: the "
+      "slowest of "
+      "a thousand.\n"
+      "The floor is the slowest of a thousand such commits without a snapshot. A forked one lets one commit "
+      "wait "
+      "for the fork.",
+      bench_commit_snapshot },
     { "first write",
       "The first store to each of many pages of a session's image, in random places.\n"
       "Floor: the same stores into the same bytes of a plain file mapped MAP_PRIVATE (each copies a page), "
