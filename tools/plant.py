@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""plant.py BUILD [PLANT]... - switch on each planted bug in turn and see which harness finds it.
+"""plant.py BUILD [--all] [PLANT]... - switch on each planted bug in turn and see whether its harness finds it.
 
 BUILD is configured with -Dplant=true. A row of the table below is a bug, the harness that must find it, and what it
 is; the bugs themselves are where src/ says VV_PLANT("name"). The last row is the sound build, in which nobody may find
-anything. Ends with a table: violations by harness, '-' for none; a harness that the bug ends by a signal: 'died'; and
-with how long it took.
+anything. With --all each bug is shown to every harness: that takes four times as long and decides nothing. Ends with
+a table: violations by harness, '-' for none; a harness that the bug ends by a signal: 'died'; and how long it took.
 """
 import os
 import re
@@ -49,6 +49,7 @@ PLANTS = (
     ("lock-ignored", "hold", "nobody looks whether a lock was taken"),
     ("lock-of-process", "hold", "locks are the process's, and go with any close"),
 )
+SOUND = ("", None, "the sound build")
 
 
 def sites():
@@ -78,20 +79,26 @@ def run(build, program, arguments, plant):
 
 
 def main():
-    build = sys.argv[1]
     begun = time.monotonic()
-    chosen = [row for row in PLANTS if len(sys.argv) == 2 or row[0] in sys.argv[2:]]
-    wrong = ["%s: planted nowhere" % name for name, _, _ in PLANTS if name not in sites()]
+    build, *asked = [argument for argument in sys.argv[1:] if argument != "--all"]
+    chosen = [row for row in PLANTS if not asked or row[0] in asked]
+    everybody = "--all" in sys.argv
+    shown = [(plant, program, arguments) for plant, harness, _ in [*chosen, SOUND]
+             for program, arguments, names in PROGRAMS if everybody or harness is None or harness in names]
+    wrong = ["%s: no such row" % name for name in asked if name not in [row[0] for row in PLANTS]]
+    wrong += ["%s: planted nowhere" % name for name, _, _ in PLANTS if name not in sites()]
     wrong += ["%s: planted, and not in the table" % name for name in sites() - {row[0] for row in PLANTS}]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = {(plant, program): pool.submit(run, build, program, arguments, plant)
-                for plant in [row[0] for row in chosen] + [""] for program, arguments, _ in PROGRAMS}
+                for plant, program, arguments in shown}
     print("%-20s %s  %s" % ("planted", " ".join("%8s" % name for name in HARNESSES), "what"))
-    for plant, harness, words in chosen + [("", None, "the sound build")]:
+    for plant, harness, words in [*chosen, SOUND]:
         told = {}
         for program, _, _ in PROGRAMS:
-            told.update(jobs[plant, program].result())
-        print("%-20s %s  %s" % (plant or "none", " ".join("%8s" % (told[name] or "-") for name in HARNESSES), words))
+            if (plant, program) in jobs:
+                told.update(jobs[plant, program].result())
+        cells = " ".join("%8s" % (told.get(name, "") or ("-" if name in told else "")) for name in HARNESSES)
+        print("%-20s %s  %s" % (plant or "none", cells, words))
         if harness is not None and not isinstance(told.get(harness), int) or told.get(harness) == 0:
             wrong.append("%s: %s does not find it" % (plant, harness))
         if harness is None and any(told.values()):
