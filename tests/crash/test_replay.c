@@ -1240,7 +1240,7 @@ int main(int argc, char **argv)
         if (!is_asked_for(argc, argv, lengths[length - 1]))
             continue;
         setting.report = (struct replay_report){ .workloads = 0 };
-        sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? 5 : 256, scale));
+        sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? 8 : 256, scale));
         print_report(lengths[length - 1], &setting.report, &passed, &failed);
     }
     if (is_asked_for(argc, argv, "killed")) {
