@@ -62,7 +62,7 @@ crash:
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs --suite crash --suite layout $(ARGS) || true
 	@tools/crash.py $(BUILD)/meson-logs/testlog.json
 
-# A build folder of its own, with the bugs compiled in; tools/plant.py has the list. ARGS: the names of some.
+# A build folder of its own, with the bugs compiled in; tools/plant.py has the list. ARGS: names of some, --all.
 crash-plant:
 	@$(setup) store tests
 	@$(configure) $(BUILD)-plant plant disabled -Dtests=enabled -Dwerror=true -Dplant=true
