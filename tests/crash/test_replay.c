@@ -1246,7 +1246,7 @@ int main(int argc, char **argv)
     if (is_asked_for(argc, argv, "killed")) {
         setting.report = (struct replay_report){ .workloads = 0 };
         setting.brief = true;
-        killed_first(&setting, one_in(13, scale));
+        killed_first(&setting, one_in(23, scale));
         setting.brief = false;
         print_report("killed", &setting.report, &passed, &failed);
     }
