@@ -109,11 +109,10 @@ static void change_release(struct vv_module_change *change)
     *change = (struct vv_module_change){ .after = NULL };
 }
 
-/* The session has worked on rot: nothing of it is kept, and no other is to meet the same. */
-static void give_up_file(varve_session *session, const varve_module_id *id)
+void vv_session_give_up_file(varve_session *session, const varve_module_id *id, varve_status why)
 {
     session->store->layout->source_rotten(session->store->place, id);
-    vv_session_poison(session, VARVE_CORRUPT);
+    vv_session_poison(session, why);
 }
 
 /* The module as it is now, held, and how it differs from the base. Nothing does: `after` is the base. */
@@ -154,7 +153,7 @@ static varve_status seal_working(varve_session *session, struct vv_working *work
 out:
     vv_module_drop(module);
     if (rotten)
-        give_up_file(session, &working->id);
+        vv_session_give_up_file(session, &working->id, VARVE_CORRUPT);
     if (rc != VARVE_OK)
         change_release(change);
     return rc;

@@ -130,6 +130,9 @@ varve_status
 vv_session_usable(const varve_session *session); /* MISUSE when tainted; IO.. when poisoned by the host */
 void vv_session_poison(varve_session *session,
                        varve_status why); /* host memory ran out in the guest: abort is all */
+/* The session has worked on rot, or on what could not be read: nothing of it is kept, and no other session is to map
+ * this module's files as they are. */
+void vv_session_give_up_file(varve_session *session, const varve_module_id *id, varve_status why);
 
 /* NOT_FOUND, naming it, when the state has no such module. Lent until the session ends. */
 varve_status vv_session_working(varve_session *session, const varve_module_id *id,
@@ -174,7 +177,8 @@ varve_status vv_session_grow_image(varve_image *image, uint64_t size);
 varve_status vv_session_read_image(const varve_image *image, uint64_t offset, void *data, size_t size);
 varve_status vv_session_write_image(varve_image *image, uint64_t offset, const void *data, size_t size);
 
-/* Pages of all modules that differ from what they were at savepoint `depth`, for receipts. */
+/* Pages of all modules that differ from what they were at savepoint `depth`, for receipts; 0 when the session is of no
+ * more use. */
 varve_status vv_session_pages_changed(varve_session *session, uint32_t depth, uint64_t *pages);
 
 /* seal.c: the state as it is now, up to date in every module. All of it leaves the session usable. */

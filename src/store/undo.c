@@ -253,6 +253,9 @@ varve_status vv_session_pages_changed(varve_session *session, uint32_t depth, ui
     uint64_t sum = 0, count = 0;
     varve_status rc = VARVE_OK;
 
+    *pages = 0;
+    if (session->poisoned != VARVE_OK)
+        return VARVE_OK; /* memory that could not be read is not looked at again */
     TRY(check_savepoint(session, depth));
     for (size_t i = session->marks[depth - 1]; i < session->undo_count; i++) {
         const struct vv_undo *undo = &session->undo[i];

@@ -86,7 +86,7 @@ static void go(void *context)
 
     errand->rc = vv_instance_call(errand->guest->instance, errand->function, errand->slots, errand->count);
     if (vv_instance_faulted(errand->guest->instance)) /* what is mapped there now is not what was */
-        vv_session_poison(errand->guest->guests->session, VARVE_IO);
+        vv_session_give_up_file(errand->guest->guests->session, &errand->guest->id, VARVE_IO);
 }
 
 /* A failure costs, whoever takes it: the engine walks the whole stack for it, so that failures deep down which a host

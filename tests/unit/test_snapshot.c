@@ -405,6 +405,33 @@ static void a_file_in_use_elsewhere_is_never_written(void **state)
     compare_all(f);
 }
 
+/* Whoever only reads cannot take a bad file away: no more of it is mapped all the same. */
+static void a_reader_passes_over_what_was_bad(void **state)
+{
+    struct fixture *f = *state;
+    const struct vv_layout_options options = { .vfs = &vv_vfs_system, .read_only = true };
+    struct vv_place *reader = NULL;
+    struct vv_source source;
+    varve_module_id id;
+
+    commit_full(f);
+    snapshot(f);
+    assert_int_equal(vv_journal_open(&f->dir, &options, &small, &reader), VARVE_OK);
+    get_source(f, reader, 0, 0, &source);
+    assert_true(source.file.fd >= 0);
+    journal->source_end(reader, &source);
+    const uint64_t version = journal->source_version(reader);
+    model_module_id(0, &id);
+    journal->source_rotten(reader, &id);
+    assert_true(journal->source_sound(reader) > version);
+    get_source(f, reader, 0, 0, &source);
+    assert_true(source.file.fd < 0);
+    journal->source_end(reader, &source);
+    compare(f, reader, 0);
+    vv_journal_close(reader);
+    assert_true(has_source(f, 0, 0)); /* the writer has met nothing */
+}
+
 /* Each byte of a stamp, turned: the file is not used, or nothing about it changed; and the next snapshot mends it. */
 static void a_stamp_that_lies_is_not_believed(void **state)
 {
@@ -1010,6 +1037,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(snapshots_come_by_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_in_use_is_never_written, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_in_use_elsewhere_is_never_written, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_reader_passes_over_what_was_bad, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_stamp_that_lies_is_not_believed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_image_file_is_passed_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_tree_that_cannot_be_read_makes_no_source, set_up, tear_down),

@@ -10,8 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "scratch.h"
+#include "store/journal/snapshot.h"
+#include "store/store.h"
 
 enum { PAGE = 4096, AT = 5 * PAGE };
 
@@ -87,6 +92,56 @@ static void an_io_error_is_a_trap_and_undone(void **state)
     world_free(&w);
 }
 
+/* The same below a session that maps an image file of a store: the next one does not meet that file again, not even
+ * when it can be read once more, and holds other bytes. */
+static void a_file_that_could_not_be_read_is_given_up(void **state)
+{
+    const varve_store_options options = { .size = sizeof options,
+                                          .flags = VARVE_STORE_CREATE | VARVE_STORE_NO_THREADS };
+    struct world w;
+    char path[SCRATCH_PATH];
+    char file[SCRATCH_PATH + 80];
+    struct stat status;
+
+    (void)state;
+    scratch_new(path);
+    world_new(&w);
+    varve_store_close(w.store);
+    w.store = NULL;
+    assert_ok(&w, varve_store_open(path, &options, &w.store, &w.error));
+    world_begin(&w);
+    assert_ok(&w, world_deploy(&w, "zoo", "zoo", NULL));
+    world_i32(&w, "zoo", "store", 2, 64, 11);
+    for (unsigned page = 0; world_memory(&w, "zoo") < 100 * PAGE; page++)
+        assert_true(world_i32(&w, "zoo", "grow", 1, 1) != UINT32_MAX && page < 100);
+    for (unsigned page = 1; page < 100; page++)
+        world_i32(&w, "zoo", "store", 2, page * PAGE, 1000 + page);
+    (void)world_commit(&w);
+    assert_ok(&w, vv_place_snapshot(w.store->place, false));
+    varve_store_close(w.store); /* with what is warm */
+    w.store = NULL;
+    assert_ok(&w, varve_store_open(path, &options, &w.store, &w.error));
+    world_begin(&w);
+    assert_int_equal(world_i32(&w, "zoo", "load", 1, 64), 11);
+
+    varve_module_id id;
+    char name[VV_IMAGE_NAME];
+    assert_int_equal(varve_module_id_of("zoo", &id), VARVE_OK);
+    vv_image_file_name(&id, 0, name);
+    snprintf(file, sizeof file, "%s/image/%s", path, name);
+    assert_int_equal(stat(file, &status), 0);
+    assert_int_equal(truncate(file, 0x3000), 0);
+    assert_status(&w, world_call(&w, "zoo", "load", NULL, "i32", 50 * PAGE), VARVE_TRAP);
+    assert_words(&w, "I/O error under the module's memory");
+    world_abort(&w);
+    assert_int_equal(stat(file, &status), -1);
+    world_begin(&w);
+    assert_int_equal(world_i32(&w, "zoo", "load", 1, 50 * PAGE), 1050);
+    world_abort(&w);
+    world_free(&w);
+    scratch_remove(path);
+}
+
 static void exit_71(int signal)
 {
     (void)signal;
@@ -144,6 +199,7 @@ int main(void)
         cmocka_unit_test(
             elsewhere_it_goes_to_whoever_had_it), /* first: its children install the handler anew */
         cmocka_unit_test(an_io_error_is_a_trap_and_undone),
+        cmocka_unit_test(a_file_that_could_not_be_read_is_given_up),
         cmocka_unit_test(ordinary_traps_are_as_ever),
     };
 

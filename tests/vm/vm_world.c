@@ -49,11 +49,11 @@ void assert_words(const struct world *w, const char *part)
  * its first VM. Called before guests run: gives them back to it. */
 void world_signals(void)
 {
-    static const int numbers[] = { SIGSEGV, SIGILL, SIGFPE };
-    static struct sigaction actions[3];
+    static const int numbers[] = { SIGSEGV, SIGILL, SIGFPE, SIGBUS };
+    static struct sigaction actions[4];
     static bool known;
 
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 4; i++)
         assert_int_equal(sigaction(numbers[i], known ? &actions[i] : NULL, known ? NULL : &actions[i]), 0);
     known = true;
 }

@@ -154,6 +154,8 @@ struct vv_image_file *vv_images_use(struct vv_images *images, const varve_module
 {
     struct vv_image_file *file = NULL;
 
+    if (images->shunned)
+        return NULL;
     pthread_mutex_lock(&images->mutex);
     /* Whoever is the only writer knows when a name leads to another file. */
     if (!images->read_only)
@@ -247,6 +249,10 @@ varve_status vv_images_remove(struct vv_images *images, const varve_module_id *m
 varve_status vv_images_rotten(struct vv_images *images, const varve_module_id *module, unsigned slot)
 {
     images->sound = ++images->version;
+    if (images->read_only) {
+        images->shunned = true;
+        return VARVE_OK;
+    }
     return vv_images_remove(images, module, slot, false);
 }
 

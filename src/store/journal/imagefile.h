@@ -40,6 +40,7 @@ struct vv_images {
     const struct vv_dir *store; /* lent */
     const struct vv_node_source *nodes;
     bool read_only;
+    bool _Atomic shunned;     /* by a reader, who cannot take away what is bad */
     uint64_t _Atomic version; /* rises when a file became better than it was, or was found rotten */
     uint64_t _Atomic sound;   /* what was mapped at an earlier version may be of a file that was found rotten */
     pthread_mutex_t mutex;    /* guards all below */
@@ -75,7 +76,8 @@ varve_status vv_images_each(struct vv_images *images, vv_name_fn each, void *con
 varve_status vv_images_remove(struct vv_images *images, const varve_module_id *module, unsigned slot,
                               bool idle);
 
-/* The file of this slot holds other bytes than it says: its name goes, and what maps it is not to be used again. */
+/* The file of this slot holds other bytes than it says: its name goes, and what maps it is not to be used again. Whoever
+ * only reads uses no file any more. */
 varve_status vv_images_rotten(struct vv_images *images, const varve_module_id *module, unsigned slot);
 
 /* ---- Writing a file --------------------------------------------------------------------------- */

@@ -823,7 +823,7 @@ static uint64_t journal_source_version(struct vv_place *place)
 
 static void journal_source_rotten(struct vv_place *place, const varve_module_id *module)
 {
-    for (unsigned slot = 0; slot < VV_IMAGE_SLOTS && !place->options.read_only; slot++)
+    for (unsigned slot = 0; slot < VV_IMAGE_SLOTS; slot++)
         (void)vv_images_rotten(&place->images, module, slot); /* caches, of which one is bad */
 }
 
