@@ -237,6 +237,8 @@ struct vv_layout {
                              uint64_t *freed);
     varve_status (*tidy)(struct vv_place *place, uint64_t budget,
                          bool *more); /* background work, a step at a time */
+    /* Before the place is closed: to its end, what is due and would be lost if it were left half-done. */
+    void (*settle)(struct vv_place *place);
     void (*stat)(struct vv_place *place, struct vv_layout_stat *stat);
     /* Read every byte there is, believe nothing, report. Opens nothing for writing, unless it is to REPAIR. */
     varve_status (*check)(const struct vv_dir *dir, const struct vv_layout_options *options, uint32_t flags,

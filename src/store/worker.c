@@ -112,4 +112,5 @@ void vv_worker_stop(struct vv_worker *worker)
         if (worker->layout->tidy(worker->place, STEP, &more) != VARVE_OK)
             break;
     }
+    worker->layout->settle(worker->place);
 }

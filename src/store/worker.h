@@ -26,7 +26,8 @@ void vv_worker_init(struct vv_worker *worker, const struct vv_layout *layout, st
 /* From now on there may be something to do without anybody's commit. */
 void vv_worker_need(struct vv_worker *worker);
 void vv_worker_changed(struct vv_worker *worker);
-/* Let it end what it is at. Then do a bounded part of what is due: who comes and goes quickly must tidy up too. */
+/* Let it end what it is at. Then do a bounded part of what is due, and all of what cannot be left in the middle: who
+ * comes and goes quickly must tidy up too. */
 void vv_worker_stop(struct vv_worker *worker);
 
 #endif

@@ -629,6 +629,11 @@ static varve_status tidy(struct vv_place *place, uint64_t budget, bool *more)
     return VARVE_OK;
 }
 
+static void settle(struct vv_place *place)
+{
+    (void)place;
+}
+
 static void tell_stat(struct vv_place *place, struct vv_layout_stat *stat)
 {
     stat->commits = place->commit_count;
@@ -673,5 +678,6 @@ const struct vv_layout fake_layout = {
     .configure = configure,
     .maintain = maintain,
     .tidy = tidy,
+    .settle = settle,
     .stat = tell_stat,
 };

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -1029,6 +1030,100 @@ static void rot_in_a_file_gets_nowhere(void **state)
     vv_session_abort(session);
 }
 
+/* ---- Processes that come and go --------------------------------------------------------------- */
+
+enum { BIG_PAGES = 16384, BIG_SNAPSHOT = 2 << 20, BIG_STEP = 256, BIG_ROUNDS = 12 };
+
+static uint64_t word_of(uint32_t round, uint64_t page, unsigned at)
+{
+    struct model_chance chance = { .state = (round + 1) * UINT64_C(1000003) + page * 31 + at };
+
+    return model_chance(&chance, UINT32_MAX);
+}
+
+/* The round that wrote a page last: all of them in the first, some in each. */
+static uint32_t written_in(uint32_t rounds, uint64_t page)
+{
+    for (uint32_t round = rounds; round-- > 1;)
+        if (page / BIG_STEP == round)
+            return round;
+    return 0;
+}
+
+/* One command: open, look, write a few pages, commit, close. It is told how many pages of a file it mapped. */
+static bool come_and_go(const char *path, uint32_t round, uint64_t *backed)
+{
+    const varve_store_options options = { .size = sizeof options,
+                                          .flags = VARVE_STORE_CREATE,
+                                          .snapshot_bytes = BIG_SNAPSHOT };
+    const varve_session_options begin = { .size = sizeof begin };
+    const varve_commit_options end = { .size = sizeof end };
+    varve_store *store = NULL;
+    varve_session *session = NULL;
+    varve_image *image = NULL;
+    varve_commit *commit = NULL;
+    varve_module_id id;
+    bool ended = false;
+
+    vv_name_id("big", id.bytes);
+    const varve_image_options image_options = { .size = sizeof image_options,
+                                                .name = "big",
+                                                .create_size = BIG_PAGES * (uint64_t)VV_PAGE_SIZE };
+    if (vv_store_open(&vv_vfs_system, path, &options, &store) != VARVE_OK ||
+        vv_session_begin(store, &begin, &session) != VARVE_OK ||
+        vv_session_open_image(session, &id, &image_options, &image) != VARVE_OK)
+        return false;
+    *backed = vv_image_backed_pages(image->image);
+    uint8_t *bytes = vv_image_bytes(image->image);
+    for (uint64_t page = 0; page < BIG_PAGES; page++) {
+        const uint64_t expected = word_of(written_in(round, page), page, 0);
+        if (round > 0 && memcmp(bytes + page * VV_PAGE_SIZE, &expected, sizeof expected) != 0)
+            return false;
+        for (unsigned at = 0; at < 32 && (round == 0 || page / BIG_STEP == round); at++) {
+            const uint64_t word = word_of(round, page, at);
+            memcpy(bytes + page * VV_PAGE_SIZE + at * 64, &word, sizeof word);
+        }
+    }
+    if (vv_session_commit(session, &end, &commit, &ended) != VARVE_OK)
+        return false;
+    vv_commit_close(commit);
+    vv_store_close(store);
+    return true;
+}
+
+/* Memory of 64 MiB, of which each process writes a little, each living for a moment: the first file is there as soon
+ * as it is due, and the pair follows the commits. */
+static void whoever_comes_and_goes_gets_files(void **state)
+{
+    char path[SCRATCH_PATH];
+    uint64_t backed[BIG_ROUNDS] = { 0 };
+
+    (void)state;
+    scratch_new(path);
+    for (uint32_t round = 0; round < BIG_ROUNDS; round++) {
+        int ends[2];
+        int ended = 0;
+        assert_int_equal(pipe(ends), 0);
+        const pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            uint64_t pages = 0;
+            const bool fine = come_and_go(path, round, &pages);
+            if (!fine)
+                (void)fprintf(stderr, "round %u: %s\n", round, vv_words());
+            _exit(fine && write(ends[1], &pages, sizeof pages) == sizeof pages ? 0 : 1);
+        }
+        assert_int_equal(waitpid(child, &ended, 0), child);
+        assert_int_equal(ended, 0);
+        assert_int_equal(read(ends[0], &backed[round], sizeof backed[round]), sizeof backed[round]);
+        close(ends[0]);
+        close(ends[1]);
+        if (round > 0)
+            assert_int_equal(backed[round], BIG_PAGES);
+    }
+    scratch_remove(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1051,6 +1146,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(warm_images_move_to_the_new_file, set_up_world, tear_down_world),
         cmocka_unit_test_setup_teardown(a_commit_forks_its_snapshot, set_up_world, tear_down_world),
         cmocka_unit_test_setup_teardown(rot_in_a_file_gets_nowhere, set_up_world, tear_down_world),
+        cmocka_unit_test(whoever_comes_and_goes_gets_files),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

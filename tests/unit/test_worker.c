@@ -54,6 +54,7 @@ static struct {
     _Atomic unsigned calls, inside, most_inside;
     _Atomic unsigned more;  /* so many calls say that there is more to do */
     _Atomic unsigned fails; /* so many calls fail */
+    unsigned settled;
     unsigned sleep_us;
 } work;
 
@@ -75,12 +76,19 @@ static varve_status count_tidy(struct vv_place *place, uint64_t budget, bool *mo
     return VARVE_OK;
 }
 
-static const struct vv_layout counting = { .tidy = count_tidy };
+static void count_settle(struct vv_place *place)
+{
+    (void)place;
+    work.settled++;
+}
+
+static const struct vv_layout counting = { .tidy = count_tidy, .settle = count_settle };
 
 static int set_up_work(void **state)
 {
     (void)state;
     work.calls = work.inside = work.most_inside = work.more = work.fails = 0;
+    work.settled = 0;
     work.sleep_us = 0;
     return 0;
 }
@@ -141,6 +149,7 @@ static void what_changed_is_tidied_to_its_end(void **state)
     expect_calls(11);
     vv_worker_stop(&worker);
     assert_int_equal(work.calls, 11);
+    assert_int_equal(work.settled, 1); /* when all else was done */
     assert_int_equal(work.most_inside, 1);
 }
 

@@ -1059,6 +1059,7 @@ const struct vv_layout vv_layout_journal = {
     .configure = journal_configure,
     .maintain = vv_place_maintain,
     .tidy = journal_tidy,
+    .settle = vv_place_snapshot_settle,
     .stat = journal_stat,
     .check = vv_journal_check,
 };

@@ -581,22 +581,23 @@ bool vv_place_snapshot_due(struct vv_place *place)
     return due;
 }
 
+/* Of the commit that comes next; none when there is no branch. */
+static varve_status begin_next(struct vv_place *place)
+{
+    uint64_t commit = 0;
+    const varve_status rc = pick(place, &commit);
+
+    return rc != VARVE_OK || commit == 0 ? rc : begin(place, commit);
+}
+
 /* See that something is on its way, if anything is due. */
 static varve_status start(struct vv_place *place)
 {
-    varve_status rc = VARVE_OK;
-    uint64_t commit = 0;
-
     if (place->snapshots.running != NULL || place->snapshots.scrub != NULL)
         return VARVE_OK; /* one at a time writes files */
-    if (is_due(place)) {
-        TRY(pick(place, &commit));
-        TRY(begin(place, commit));
-    } else if (pairs_are_due(place)) {
-        TRY(begin_pairs(place));
-    }
-out:
-    return rc;
+    if (is_due(place))
+        return begin_next(place);
+    return pairs_are_due(place) ? begin_pairs(place) : VARVE_OK;
 }
 
 varve_status vv_place_snapshot_step(struct vv_place *place, uint64_t budget, bool *more)
@@ -643,11 +644,24 @@ static varve_status finish_running(struct vv_place *place)
     return rc;
 }
 
+void vv_place_snapshot_settle(struct vv_place *place)
+{
+    struct vv_snapshots *snapshots = &place->snapshots;
+
+    if (!may_write(place))
+        return;
+    pthread_mutex_lock(&snapshots->mutex);
+    vv_scrub_release(place);
+    const bool unforked = snapshots->running == NULL && snapshots->fork_wanted;
+    if ((unforked ? begin_next(place) : start(place)) == VARVE_OK && snapshots->running != NULL)
+        (void)finish_running(place);
+    pthread_mutex_unlock(&snapshots->mutex);
+}
+
 varve_status vv_place_snapshot(struct vv_place *place, bool fork)
 {
     varve_status rc = VARVE_OK;
     struct vv_snapshots *snapshots = &place->snapshots;
-    uint64_t commit = 0;
 
     TRY(vv_place_writable(place));
     if (fork) {
@@ -658,10 +672,8 @@ varve_status vv_place_snapshot(struct vv_place *place, bool fork)
     learn_reached(place);
     if (snapshots->running != NULL)
         (void)finish_running(place); /* what was on its way, of another commit */
-    rc = pick(place, &commit);
-    if (rc == VARVE_OK && commit != 0)
-        rc = begin(place, commit);
-    if (rc == VARVE_OK && commit != 0)
+    rc = begin_next(place);
+    if (rc == VARVE_OK && snapshots->running != NULL)
         rc = finish_running(place);
     pthread_mutex_unlock(&snapshots->mutex);
 out:

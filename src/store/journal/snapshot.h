@@ -20,9 +20,13 @@ void vv_snapshots_release(struct vv_place *place);
 
 /* A step of what is due: about `budget` bytes. `more`: there is more to do at once. A failure is put off. */
 varve_status vv_place_snapshot_step(struct vv_place *place, uint64_t budget, bool *more);
+/* Take what is due, or on its way, to its end: before a close, for a file that is left half-copied was written in vain,
+ * and whoever opens a store for a moment at a time would never have one. It comes once in `snapshot_bytes` of log. One
+ * that was to be forked, and no commit came, is taken from the log. */
+void vv_place_snapshot_settle(struct vv_place *place);
 /* Would a step find something to do? */
 bool vv_place_snapshot_due(struct vv_place *place);
-/* Take one now, to the end. `fork`: by the next commit that holds images instead. */
+/* Take one now, to the end. `fork`: by the next commit that holds images instead, or when the store is closed. */
 varve_status vv_place_snapshot(struct vv_place *place, bool fork);
 /* The older file of each pair goes, where nobody maps it: room on a full disk. `bytes`: as many were freed. */
 varve_status vv_place_snapshot_thin(struct vv_place *place, uint64_t *bytes);
