@@ -45,6 +45,7 @@ struct shared {
     varve_status status; /* what `run` returned */
     bool finished;       /* it did */
     unsigned fired_in;   /* the opening in which it was */
+    bool fired_closing;  /* it was while that was closed */
     bool synced_again;   /* in which the file whose sync failed was asked for another */
     bool allocation_failed;
     char words[504];
@@ -99,6 +100,12 @@ varve_status sweep_end(struct sweep_ledger *ledger, unsigned step, varve_status 
 void sweep_reopened(struct sweep_ledger *ledger)
 {
     ledger->openings++;
+    ledger->closing = false;
+}
+
+void sweep_closing(struct sweep_ledger *ledger)
+{
+    ledger->closing = true;
 }
 
 enum sweep_expectation sweep_expect(const struct sweep_ledger *ledger, unsigned step)
@@ -222,6 +229,7 @@ static void record(void *context, const struct vv_double_event *event)
         shared->fired.call = event->call;
         memcpy(shared->fired.name, name, sizeof name);
         shared->fired_in = shared->ledger.openings;
+        shared->fired_closing = shared->ledger.closing;
     } else if (event->call == VV_CALL_CREATE && strcmp(name, shared->fired.name) == 0) {
         shared->fired_in = shared->ledger.openings + 1; /* another file, or another handle */
     } else if (is_sync(event->call) && is_sync(shared->fired.call) &&
@@ -277,6 +285,7 @@ static int in_a_child(struct sweep *s, const struct point *point, const char *fo
     store_path(folder, path);
     shared->finished = false;
     shared->synced_again = false;
+    shared->ledger.closing = shared->fired_closing = false;
     shared->allocation_failed = false;
     shared->status = VARVE_OK;
     memset(&shared->fired, 0, sizeof shared->fired);
@@ -387,7 +396,8 @@ static void judge_fault(struct sweep *s, const struct point *point)
     judge_statuses(s, point, vv_fail_errno(point->number, "judge"));
     if (is_sync(call) && shared->synced_again)
         find(s, point, "a sync of %s failed and it was asked for another", shared->fired.name);
-    if (is_sync(call) && !uncertain && !(s->op->is_hint != NULL && s->op->is_hint(shared->fired.name)))
+    if (is_sync(call) && !uncertain && !shared->fired_closing &&
+        !(s->op->is_hint != NULL && s->op->is_hint(shared->fired.name)))
         find(s, point, "a sync of %s failed and nothing says UNCERTAIN", shared->fired.name);
     /* Sticky: a later sync may have failed as well. A rename may have happened. */
     if (!is_sync(call) && uncertain && point->kind != SWEEP_STICKY && call != VV_CALL_RENAME)

@@ -37,6 +37,7 @@ struct sweep_step {
 struct sweep_ledger {
     struct sweep_step steps[SWEEP_STEPS];
     unsigned openings; /* see sweep_reopened */
+    bool closing;      /* see sweep_closing */
     char denial[512];  /* why the check says no */
 };
 
@@ -46,6 +47,8 @@ varve_status sweep_end(struct sweep_ledger *ledger, unsigned step, varve_status 
                        size_t evidence_size);
 /* `run` has closed the store and opens it again: whoever does may sync a file whose sync failed before. */
 void sweep_reopened(struct sweep_ledger *ledger);
+/* `run` closes the store, which tells nobody what fails: it may write only what nobody was promised. */
+void sweep_closing(struct sweep_ledger *ledger);
 enum sweep_expectation sweep_expect(const struct sweep_ledger *ledger, unsigned step);
 /* Why a check says no; returns false. */
 bool sweep_deny(struct sweep_ledger *ledger, const char *format, ...) __attribute__((format(printf, 2, 3)));

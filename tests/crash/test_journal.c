@@ -164,6 +164,7 @@ static varve_status run_commits(const struct vv_vfs *vfs, const char *path, stru
         const varve_status status = commit_step(place, ledger, step);
         rc = rc == VARVE_OK ? status : rc;
     }
+    sweep_closing(ledger);
     vv_journal_close(place);
     vv_dir_close(&dir);
     return rc;
@@ -199,6 +200,7 @@ static varve_status run_refs(const struct vv_vfs *vfs, const char *path, struct 
         for (size_t i = 0; i < 3; i++)
             rc = rc == VARVE_OK ? statuses[i] : rc;
     }
+    sweep_closing(ledger);
     vv_journal_close(place);
     vv_dir_close(&dir);
     return rc;
@@ -219,6 +221,7 @@ static varve_status run_reopened(const struct vv_vfs *vfs, const char *path, str
         if (place != NULL)
             status = commit_step(place, ledger, step);
         rc = rc == VARVE_OK ? status : rc;
+        sweep_closing(ledger);
         vv_journal_close(place);
         vv_dir_close(&dir);
     }
@@ -249,6 +252,7 @@ static varve_status run_create(const struct vv_vfs *vfs, const char *path, struc
     TRY(open_store(vfs, path, false, &dir, &place));
     TRY(commit_step(place, ledger, 1));
 out:
+    sweep_closing(ledger);
     vv_journal_close(place);
     vv_dir_close(&dir);
     return rc;
@@ -279,6 +283,7 @@ static varve_status run_code(const struct vv_vfs *vfs, const char *path, struct 
         for (size_t i = 0; i < 3; i++)
             rc = rc == VARVE_OK ? statuses[i] : rc;
     }
+    sweep_closing(ledger);
     vv_journal_close(place);
     vv_dir_close(&dir);
     return rc;
@@ -343,6 +348,7 @@ static varve_status run_snapshots(const struct vv_vfs *vfs, const char *path, st
             vv_images_leave(&place->images, used[i]);
         }
     }
+    sweep_closing(ledger);
     vv_journal_close(place);
     vv_dir_close(&dir);
     return rc;
@@ -528,6 +534,7 @@ static varve_status prepare_damaged(const char *path, struct sweep_ledger *ledge
 
     TRY(prepare_journal(path, ledger, context));
     TRY(open_store(&vv_vfs_system, path, false, &dir, &place));
+    place->limits.close_records = 0; /* behind the last checkpoint, where whoever opens the store meets it */
     for (unsigned step = PREPARED + 1; step <= ALL_STEPS; step++)
         TRY(commit_step(place, ledger, step));
     memcpy(id.bytes, ledger->steps[BEFORE_DAMAGE + 1].evidence, 32);
@@ -547,10 +554,12 @@ static varve_status repair_at(const struct vv_vfs *vfs, const char *path)
     varve_status rc = VARVE_OK;
     struct vv_dir dir = VV_DIR_NONE;
     const struct vv_layout_options options = { .vfs = vfs, .durability = VARVE_DURABLE };
+    struct vv_journal_limits limits = small;
     bool done = false;
 
+    limits.close_records = 0; /* what fails at the close is told nobody */
     TRY(vv_dir_open(vfs, path, &dir));
-    TRY(vv_journal_repair(&dir, &options, &small, 0, &done));
+    TRY(vv_journal_repair(&dir, &options, &limits, 0, &done));
 out:
     vv_dir_close(&dir);
     return rc;
