@@ -602,6 +602,37 @@ static void older_files_make_room(void **state)
     compare_all(f);
 }
 
+/* A commit that was written once more, because the log's beginning goes, gets its files like any other. */
+static void a_kept_commit_gets_its_files(void **state)
+{
+    struct fixture *f = *state;
+    struct vv_record record;
+    uint64_t address = 0;
+    uint64_t freed = 0;
+
+    commit_full(f);
+    for (unsigned round = 0; round < 2; round++) {
+        struct model_state next = f->made[f->count - 1].state;
+        for (unsigned module = 0; module < 2; module++)
+            for (unsigned page = 0; page < MODEL_PAGES; page++)
+                next.page[module][page] = (5000 + round * 2000 + module * 1000 + page) << 8;
+        (void)commit_state(f, f->count - 1, &next, "main");
+    }
+    journal->configure(f->place, 1, 0);
+    assert_int_equal(journal->maintain(f->place, 0, NULL, NULL, &freed), VARVE_OK);
+    assert_true(freed > 0);
+    assert_int_equal(vv_index_find(&f->place->index, f->made[2].id.bytes, &address), VARVE_OK);
+    assert_int_equal(vv_log_record(&f->place->log, address, 0, &record), VARVE_OK);
+    assert_int_equal(record.kind, VV_RECORD_KEPT);
+    reopen(f);
+    snapshot(f);
+    for (unsigned module = 0; module < MODEL_MODULES; module++)
+        assert_true(has_source(f, 2, module));
+    compare(f, f->place, 2);
+    reopen(f);
+    compare(f, f->place, 2);
+}
+
 /* Half of the way to the next snapshot the second file is there again, so that the snapshot need not write it whole. */
 static void the_second_file_comes_back_in_the_background(void **state)
 {
@@ -1139,6 +1170,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_half_written_file_is_finished_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_directory_may_be_deleted_at_any_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(older_files_make_room, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_kept_commit_gets_its_files, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_second_file_comes_back_in_the_background, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_child_writes_memory_as_it_was, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_child_that_fails_leaves_nothing, set_up, tear_down),

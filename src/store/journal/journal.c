@@ -377,7 +377,7 @@ static void checkpoint_tail(struct vv_place *place)
     if (vv_index_find(index, newest->id, &address) != VARVE_OK || address == 0)
         return; /* deleted meanwhile */
     vv_place_take_turn(place);
-    if (vv_log_record(&place->log, address, VV_RECORD_COMMIT, &record) == VARVE_OK)
+    if (vv_log_record(&place->log, address, 0, &record) == VARVE_OK)
         (void)vv_place_checkpoint(place, &record);
     vv_place_end_turn(place);
 }
