@@ -10,7 +10,7 @@ enum {
     LOOK_NS = 500000000, /* between two looks */
     IDLE_LOOKS = 10,     /* so many of them without a change, then one all the same */
     STEP = 1 << 20,      /* bytes of work in a step */
-    LAST_STEPS = 4       /* of the one that stops it */
+    LAST_STEPS = 8       /* of the one that stops it: a round of reclaim has five */
 };
 
 static bool wait_until_stopped(struct vv_worker *worker)

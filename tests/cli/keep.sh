@@ -72,4 +72,23 @@ rm -rf image
 exits 'a snapshot' 0 varve gc --snapshot
 is 'of the image' 1 sh -c 'ls image | wc -l | tr -d " "'
 is 'no damage' 'no damage' varve fsck
+
+# Every command a process of its own: what retention leaves is given back now and then, without gc.
+cd ..
+varve init n --retain 3 >/dev/null
+cd n
+varve -q image big 1M
+most=0
+for i in $(seq 60); do
+    head -c 1048576 /dev/urandom >../noise
+    varve -q poke big 0 @../noise
+    now=$(du -ck log.* | tail -1 | cut -f1)
+    [ "$now" -le "$most" ] || most=$now
+done
+is 'never grows beyond' true sh -c "[ $most -lt 24576 ] && echo true || echo $most KiB"
+is 'few are left' true sh -c '[ $(varve log | wc -l) -lt 20 ] && echo true'
+is 'the newest reads' yes sh -c 'varve peek big 0 1048576 --raw | cmp - ../noise && echo yes'
+exits 'gc' 0 varve gc
+is 'three are left' 3 sh -c 'varve log | wc -l | tr -d " "'
+is 'no damage' 'no damage' varve fsck
 finish

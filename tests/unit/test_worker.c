@@ -19,7 +19,7 @@
 #include "store/worker.h"
 #include "varve.h"
 
-enum { PATIENCE_MS = 20000, LOOKS_MS = 1300, LAST_STEPS = 4 };
+enum { PATIENCE_MS = 20000, LOOKS_MS = 1300, LAST_STEPS = 8 };
 
 static unsigned names_in(const char *path)
 {

@@ -493,7 +493,7 @@ static varve_status open_once(const struct vv_dir *dir, const struct vv_layout_o
     TRY(vv_place_load(made, made->seen.heads, limit));
     tell_found(made);
     if (!options->read_only)
-        TRY(vv_reclaim_new(&made->reclaim));
+        TRY(vv_reclaim_new(made, &made->reclaim));
     *place = made;
 out:
     *again = made != NULL && made->quiet && vv_place_look_again(made, rc, tries);

@@ -9,12 +9,21 @@
 
 enum { MOVE_MOST = 64 << 20 }; /* bytes that one round writes once more, about */
 
-varve_status vv_reclaim_new(struct vv_reclaim **reclaim)
+/* So much of the log until retention is applied again. */
+static uint64_t stride_of(const struct vv_place *place)
 {
-    const varve_status rc = vv_alloc(reclaim, 1, sizeof **reclaim);
+    return place->limits.log.segment / 4;
+}
 
-    if (rc == VARVE_OK)
-        pthread_mutex_init(&(*reclaim)->mutex, NULL);
+varve_status vv_reclaim_new(const struct vv_place *place, struct vv_reclaim **reclaim)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_alloc(reclaim, 1, sizeof **reclaim));
+    pthread_mutex_init(&(*reclaim)->mutex, NULL);
+    /* Counted from a multiple of it: of many short openings, those that write beyond the next have the work. */
+    (*reclaim)->end = place->chain.end - place->chain.end % stride_of(place);
+out:
     return rc;
 }
 
@@ -352,7 +361,7 @@ static bool is_due(struct vv_place *place, const struct vv_reclaim *reclaim)
     vv_place_take_turn(place);
     const uint64_t end = place->chain.end;
     vv_place_end_turn(place);
-    return retained_newest(place) != 0 && end - reclaim->end >= place->limits.log.segment / 4;
+    return retained_newest(place) != 0 && end - reclaim->end >= stride_of(place);
 }
 
 /* What an earlier opening retired and did not drop. */

@@ -22,14 +22,15 @@ struct vv_reclaim {
     size_t next;         /* of the marked commits: to be kept */
     uint64_t start;      /* where the log is to begin; 0: where it does */
     uint64_t generation; /* may drop when nobody looks at an older one */
-    uint64_t end;        /* of the log, when the last round began */
+    uint64_t end;        /* of the log, when the last round began, or a little below where this opening did */
     bool _Atomic removed; /* something was, since then */
     bool refused;        /* it cannot be told what is needed */
     uint64_t freed;      /* bytes, by this opening */
     uint64_t dead;       /* bytes that nothing needs, as the last mark found */
 };
 
-varve_status vv_reclaim_new(struct vv_reclaim **reclaim);
+/* Of a place that is loaded. */
+varve_status vv_reclaim_new(const struct vv_place *place, struct vv_reclaim **reclaim);
 void vv_reclaim_free(struct vv_reclaim *reclaim);
 
 #endif
