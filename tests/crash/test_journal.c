@@ -20,7 +20,7 @@ static const struct vv_layout *const journal = &vv_layout_journal;
 
 /* So small that a few commits make checkpoints, segments and zeros ahead. */
 static const struct vv_journal_limits small = {
-    .log = { .segment = 48 << 10, .ahead = 8 << 10 },
+    .log = { .segment = 48 << 10, .ahead = 8 << 10, .files = 2 },
     .checkpoint_records = 3,
     .checkpoint_bytes = 1 << 20,
     .views = 2,

@@ -19,7 +19,7 @@
 static const struct vv_layout *const journal = &vv_layout_journal;
 
 static const struct vv_journal_limits limits = {
-    .log = { .segment = 64 << 10, .ahead = 32 << 10 },
+    .log = { .segment = 64 << 10, .ahead = 32 << 10, .files = 2 },
     .checkpoint_records = 200,
     .checkpoint_bytes = 1 << 20,
     .views = 8,

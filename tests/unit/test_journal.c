@@ -24,7 +24,7 @@ static const struct vv_layout *const journal = &vv_layout_journal;
 
 /* Everything small, so that segments, checkpoints and caches turn over all the time. */
 static const struct vv_journal_limits small = {
-    .log = { .segment = 32 << 10, .ahead = 8 << 10 },
+    .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
     .checkpoint_records = 3,
     .checkpoint_bytes = 64 << 10,
     .views = 2,
@@ -33,7 +33,7 @@ static const struct vv_journal_limits small = {
 
 /* As shipped, also in a build that shrinks those. */
 static const struct vv_journal_limits large = {
-    .log = { .segment = 64 << 20, .ahead = 1 << 20 },
+    .log = { .segment = 64 << 20, .ahead = 1 << 20, .files = 2 },
     .checkpoint_records = 256,
     .checkpoint_bytes = 4 << 20,
     .views = 8,
@@ -1396,7 +1396,7 @@ static void a_state_is_the_same_by_every_way(void **state)
 {
     struct fixture *f = *state;
     static const struct vv_journal_limits never = {
-        .log = { .segment = 32 << 10, .ahead = 8 << 10 },
+        .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
         .checkpoint_records = 1u << 30,
         .checkpoint_bytes = UINT64_MAX,
         .views = 1,

@@ -24,7 +24,7 @@
 
 static const struct vv_layout *const journal = &vv_layout_journal;
 static const struct vv_journal_limits small = {
-    .log = { .segment = 64 << 10, .ahead = 8 << 10 },
+    .log = { .segment = 64 << 10, .ahead = 8 << 10, .files = 2 },
     .checkpoint_records = 5,
     .checkpoint_bytes = 64 << 10,
     .views = 4,

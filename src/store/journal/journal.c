@@ -25,7 +25,7 @@
 
 #ifdef VV_TORTURE
 const struct vv_journal_limits vv_journal_limits = {
-    .log = { .segment = 64 << 10, .ahead = 8 << 10 },
+    .log = { .segment = 64 << 10, .ahead = 8 << 10, .files = 2 },
     .checkpoint_records = 3,
     .checkpoint_bytes = 64 << 10,
     .views = 1,
@@ -37,7 +37,7 @@ const struct vv_journal_limits vv_journal_limits = {
 };
 #else
 const struct vv_journal_limits vv_journal_limits = {
-    .log = { .segment = 64 << 20, .ahead = 256 << 10 },
+    .log = { .segment = 64 << 20, .ahead = 256 << 10, .files = 64 },
     .checkpoint_records = 256,
     .checkpoint_bytes = 4 << 20,
     .views = 8,

@@ -16,13 +16,87 @@ static int by_start(const void *a, const void *b)
     return (*x)->start < (*y)->start ? -1 : (*x)->start > (*y)->start;
 }
 
-/* Put a segment at the end of the list, which takes it on VARVE_OK: from then on any thread may meet it. */
+/* ---- Open files. The caller holds the mutex, or is the only one who knows the segment ---------- */
+
+/* See that one more can be open. */
+static varve_status reserve_open(struct vv_log *log)
+{
+    varve_status rc = VARVE_OK;
+
+    if (log->open_count == log->open_capacity) {
+        const size_t capacity = 2 * log->open_capacity + 4;
+        TRY(vv_resize(&log->open, capacity, sizeof(struct vv_segment *)));
+        log->open_capacity = capacity;
+    }
+out:
+    return rc;
+}
+
+static void close_open(struct vv_log *log, size_t i)
+{
+    vv_segment_close(log->open[i]);
+    log->open[i] = log->open[--log->open_count];
+}
+
+/* Too many are open? Those go that nobody has used for the longest time. */
+static void close_idle(struct vv_log *log)
+{
+    while (log->open_count > log->limits.files) {
+        size_t oldest = SIZE_MAX;
+        for (size_t i = 0; i < log->open_count; i++) {
+            const struct vv_segment *segment = log->open[i];
+            if (segment->users > 0 || segment->unsynced || segment->file.poisoned)
+                continue;
+            if (oldest == SIZE_MAX || segment->turn < log->open[oldest]->turn)
+                oldest = i;
+        }
+        if (oldest == SIZE_MAX)
+            break;
+        close_open(log, oldest);
+    }
+}
+
+/* Its file is open from now on, until it is released. */
+static varve_status use_file(struct vv_log *log, struct vv_segment *segment)
+{
+    varve_status rc = VARVE_OK;
+
+    if (segment->file.fd < 0) {
+        TRY(reserve_open(log));
+        TRY(vv_segment_open(segment, log->dir, !log->read_only));
+        log->open[log->open_count++] = segment;
+    }
+    segment->users++;
+    segment->turn = ++log->turn;
+    close_idle(log);
+out:
+    return rc;
+}
+
+static void forget_gone(struct vv_log *log, struct vv_segment *segment)
+{
+    for (size_t i = 0; i < log->open_count; i++) {
+        if (log->open[i] == segment)
+            close_open(log, i);
+    }
+    vv_free(segment);
+}
+
+/* ---- The list --------------------------------------------------------------------------------- */
+
+/* Put a segment, whose file is open, at the end of the list, which takes it on VARVE_OK: from then on any thread may
+ * meet it. */
 static varve_status list_segment(struct vv_log *log, struct vv_segment *segment)
 {
+    varve_status rc = VARVE_OK;
+
     pthread_mutex_lock(&log->mutex);
-    const varve_status rc = vv_resize(&log->segments, log->count + 1, sizeof(struct vv_segment *));
-    if (rc == VARVE_OK)
-        log->segments[log->count++] = segment;
+    TRY(reserve_open(log));
+    TRY(vv_resize(&log->segments, log->count + 1, sizeof(struct vv_segment *)));
+    log->segments[log->count++] = segment;
+    log->open[log->open_count++] = segment;
+    segment->turn = ++log->turn;
+out:
     pthread_mutex_unlock(&log->mutex);
     return rc;
 }
@@ -85,7 +159,9 @@ static varve_status list_more(struct vv_log *log)
     qsort(listing.found, listing.count, sizeof(struct vv_segment *), by_start);
     TRY(vv_segment_open(listing.found[listing.count - 1], log->dir, !log->read_only));
     pthread_mutex_lock(&log->mutex);
-    rc = vv_resize(&log->segments, log->count + listing.count, sizeof(struct vv_segment *));
+    rc = reserve_open(log);
+    if (rc == VARVE_OK)
+        rc = vv_resize(&log->segments, log->count + listing.count, sizeof(struct vv_segment *));
     if (rc == VARVE_OK) {
         const size_t known = log->count;
         memcpy(log->segments + known, listing.found, listing.count * sizeof(struct vv_segment *));
@@ -94,6 +170,8 @@ static varve_status list_more(struct vv_log *log)
         for (size_t i = known == 0 ? 0 : known - 1; i + 1 < log->count; i++)
             log->segments[i]->capacity = log->segments[i + 1]->start - log->segments[i]->start;
         settle_last(log);
+        log->open[log->open_count++] = log->segments[log->count - 1];
+        log->segments[log->count - 1]->turn = ++log->turn;
     }
     pthread_mutex_unlock(&log->mutex);
 out:
@@ -110,7 +188,7 @@ varve_status vv_log_open(struct vv_log *log, const struct vv_dir *dir, bool read
 {
     varve_status rc = VARVE_OK;
 
-    VV_ASSERT(limits->segment % VV_RECORD_ALIGN == 0 && limits->segment > 0);
+    VV_ASSERT(limits->segment % VV_RECORD_ALIGN == 0 && limits->segment > 0 && limits->files > 0);
     *log = (struct vv_log){ .dir = dir, .read_only = read_only, .limits = *limits };
     pthread_mutex_init(&log->mutex, NULL);
     TRY(list_more(log));
@@ -128,7 +206,11 @@ varve_status vv_log_follow(struct vv_log *log, uint64_t end)
     VV_ASSERT(log->read_only);
     if (last != NULL && last->start + last->written < end) {
         pthread_mutex_lock(&log->mutex);
-        rc = vv_segment_measure(last);
+        rc = use_file(log, last);
+        if (rc == VARVE_OK) {
+            rc = vv_segment_measure(last);
+            last->users--;
+        }
         if (rc == VARVE_OK)
             settle_last(log);
         pthread_mutex_unlock(&log->mutex);
@@ -146,13 +228,10 @@ void vv_log_close(struct vv_log *log)
         vv_segment_close(log->segments[i]);
         vv_free(log->segments[i]);
     }
-    for (size_t i = 0; i < log->dropped_count; i++)
-        vv_free(log->dropped[i]);
     vv_free(log->segments);
-    vv_free(log->dropped);
-    log->segments = log->dropped = NULL;
-    log->dropped_count = 0;
-    log->count = 0;
+    vv_free(log->open);
+    log->segments = log->open = NULL;
+    log->count = log->open_count = log->open_capacity = 0;
     pthread_mutex_destroy(&log->mutex);
 }
 
@@ -172,8 +251,8 @@ static size_t count_below(const struct vv_log *log, uint64_t address)
     return low;
 }
 
-/* The segment that `address` belongs to, its file open, and how much of it is left from there; NULL and 0 when
- * there is none. */
+/* The segment that `address` belongs to, its file open until it is released, and how much of it is left from there;
+ * NULL and 0 when there is none. */
 static varve_status segment_of(struct vv_log *log, uint64_t address, struct vv_segment **segment,
                                uint64_t *left)
 {
@@ -186,13 +265,25 @@ static varve_status segment_of(struct vv_log *log, uint64_t address, struct vv_s
     if (below > 0) {
         struct vv_segment *found = log->segments[below - 1];
         if (address - found->start < found->capacity) {
-            rc = vv_segment_open(found, log->dir, !log->read_only);
+            rc = use_file(log, found);
             *segment = rc == VARVE_OK ? found : NULL;
             *left = rc == VARVE_OK ? found->capacity - (address - found->start) : 0;
         }
     }
     pthread_mutex_unlock(&log->mutex);
     return rc;
+}
+
+static void release_segment(struct vv_log *log, struct vv_segment *segment)
+{
+    if (segment == NULL)
+        return;
+    pthread_mutex_lock(&log->mutex);
+    VV_ASSERT(segment->users > 0);
+    if (--segment->users == 0 && segment->gone)
+        forget_gone(log, segment);
+    close_idle(log);
+    pthread_mutex_unlock(&log->mutex);
 }
 
 bool vv_log_segment_after(struct vv_log *log, uint64_t address, uint64_t *start)
@@ -236,15 +327,19 @@ void vv_log_file_name(struct vv_log *log, uint64_t address, char name[VV_SEGMENT
 varve_status vv_log_stored(struct vv_log *log, uint64_t *bytes)
 {
     varve_status rc = VARVE_OK;
-    struct vv_segment *segment = NULL;
+    struct vv_file file = VV_FILE_NONE;
+    char name[VV_SEGMENT_NAME];
     uint64_t start = 0;
 
     *bytes = 0;
     while (vv_log_segment_after(log, start, &start)) {
         uint64_t allocated = 0;
-        uint64_t left = 0;
-        TRY(segment_of(log, start, &segment, &left));
-        TRY(vv_file_allocated(&segment->file, &allocated));
+        vv_segment_name(start, name);
+        rc = vv_file_open(log->dir, name, VV_OPEN_READ, &file); /* those in use stay open */
+        if (rc == VARVE_OK)
+            rc = vv_file_allocated(&file, &allocated);
+        vv_file_close(&file);
+        TRY(rc == VARVE_NOT_FOUND ? VARVE_OK : rc); /* it was dropped just now */
         *bytes += allocated;
     }
 out:
@@ -264,6 +359,7 @@ varve_status vv_log_read_some(struct vv_log *log, uint64_t address, void *data, 
     TRY(vv_file_read_some(&segment->file, data, size < left ? size : (size_t)left, address - segment->start,
                           got));
 out:
+    release_segment(log, segment);
     return rc;
 }
 
@@ -308,33 +404,58 @@ out:
 }
 
 /* The segment in which `size` bytes fit at or behind `end`. */
-static varve_status choose_segment(struct vv_log *log, uint64_t end, uint64_t size,
-                                   struct vv_segment **segment, uint64_t *address)
+static varve_status choose_segment(struct vv_log *log, uint64_t end, uint64_t size, uint64_t *address)
 {
     varve_status rc = VARVE_OK;
-    struct vv_segment *last = NULL;
+    struct vv_segment *last = NULL; /* which nobody drops, for the log goes on behind it */
+    bool found = false;
 
-    for (size_t i = end < VV_LOG_START ? 0 : count_below(log, end); i <= log->count; i++) {
+    pthread_mutex_lock(&log->mutex);
+    for (size_t i = end < VV_LOG_START ? 0 : count_below(log, end); i <= log->count && !found; i++) {
         if (i == 0)
             continue;
         last = log->segments[i - 1];
-        const uint64_t at = end > last->start ? end : last->start;
-        if (at - last->start <= last->capacity && last->capacity - (at - last->start) >= size) {
-            *segment = last;
-            *address = at;
-            return VARVE_OK;
-        }
-        if (i == log->count && at == last->start) { /* nothing in it yet: it may be as long as it must */
-            pthread_mutex_lock(&log->mutex);
-            last->capacity = size;
-            pthread_mutex_unlock(&log->mutex);
-            *segment = last;
-            *address = at;
-            return VARVE_OK;
-        }
+        *address = end > last->start ? end : last->start;
+        const uint64_t used = *address - last->start;
+        if (i == log->count && used == 0 && last->capacity < size)
+            last->capacity = size; /* nothing in it yet: it may be as long as it must */
+        found = used <= last->capacity && last->capacity - used >= size;
     }
-    TRY(new_segment(log, last, size, segment));
-    *address = (*segment)->start;
+    pthread_mutex_unlock(&log->mutex);
+    if (found)
+        goto out;
+    TRY(new_segment(log, last, size, &last));
+    *address = last->start;
+out:
+    return rc;
+}
+
+/* Files that were written to stay open until they are synced. When that keeps too many open, for commits are BUFFERED
+ * and nobody syncs, those written longest ago are synced here. */
+static varve_status sync_surplus(struct vv_log *log)
+{
+    varve_status rc = VARVE_OK;
+
+    for (;;) {
+        struct vv_segment *oldest = NULL;
+        size_t unsynced = 0;
+        pthread_mutex_lock(&log->mutex);
+        for (size_t i = 0; i < log->open_count; i++) {
+            struct vv_segment *segment = log->open[i];
+            unsynced += segment->unsynced ? 1 : 0;
+            if (segment->unsynced && (oldest == NULL || segment->start < oldest->start))
+                oldest = segment;
+        }
+        if (unsynced > log->limits.files)
+            rc = use_file(log, oldest);
+        pthread_mutex_unlock(&log->mutex);
+        if (rc != VARVE_OK || unsynced <= log->limits.files)
+            break;
+        oldest->unsynced = false;
+        rc = vv_file_sync(&oldest->file);
+        release_segment(log, oldest);
+        TRY(rc);
+    }
 out:
     return rc;
 }
@@ -346,14 +467,16 @@ varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint6
     uint64_t left = 0;
 
     VV_ASSERT(!log->read_only && size % VV_RECORD_ALIGN == 0);
-    TRY(choose_segment(log, end, size, &segment, address));
-    TRY(segment_of(log, *address, &segment, &left)); /* open now, whoever else looks into it */
+    TRY(choose_segment(log, end, size, address));
+    TRY(segment_of(log, *address, &segment, &left));
     if (!segment->settled && *address == segment->start)
         TRY(vv_segment_create(segment, log->dir)); /* what a crash left may have no durable name */
     segment->settled = true;
     if (size <= log->limits.ahead)
         TRY(vv_segment_extend(segment, *address - segment->start + size, log->limits.ahead));
+    TRY(sync_surplus(log));
 out:
+    release_segment(log, segment);
     return rc;
 }
 
@@ -421,11 +544,12 @@ varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data
     const uint64_t offset = address - segment->start;
     if (VV_PLANT("sector-rewritten"))
         TRY(rewrite_neighbour(segment, offset));
+    segment->unsynced = true;
     rc = vv_file_write(&segment->file, data, size, offset);
     if (rc == VARVE_OK) {
         if (offset + size > segment->written)
             segment->written = offset + size;
-        return VARVE_OK;
+        goto out;
     }
     const varve_error why = { .status = rc, .system = vv_words_errno() };
     char words[256];
@@ -438,6 +562,7 @@ varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data
     else
         rc = vv_fail(why.status, "%s", words);
 out:
+    release_segment(log, segment);
     return rc;
 }
 
@@ -449,8 +574,12 @@ varve_status vv_log_sync(struct vv_log *log, uint64_t from, uint64_t to)
 
     while (from < to) {
         TRY(segment_of(log, from, &segment, &left));
-        if (segment != NULL)
-            TRY(vv_file_sync(&segment->file));
+        if (segment != NULL) {
+            segment->unsynced = false;
+            rc = vv_file_sync(&segment->file);
+            release_segment(log, segment);
+            TRY(rc);
+        }
         if (!vv_log_segment_after(log, from, &from))
             break;
     }
@@ -468,6 +597,7 @@ varve_status vv_log_forget(struct vv_log *log, uint64_t from, uint64_t to)
         TRY(segment_of(log, from, &segment, &left));
         if (segment != NULL)
             vv_file_forget(&segment->file);
+        release_segment(log, segment);
         if (!vv_log_segment_after(log, from, &from))
             break;
     }
@@ -490,6 +620,7 @@ varve_status vv_log_allocated(struct vv_log *log, uint64_t start, uint64_t *allo
     TRY(vv_file_allocated(&segment->file, allocated));
     TRY(vv_file_size(&segment->file, written));
 out:
+    release_segment(log, segment);
     return rc;
 }
 
@@ -503,6 +634,7 @@ varve_status vv_log_punch(struct vv_log *log, uint64_t address, uint64_t size)
     VV_ASSERT(segment != NULL && size <= left);
     TRY(vv_file_punch(&segment->file, address - segment->start, size));
 out:
+    release_segment(log, segment);
     return rc;
 }
 
@@ -514,19 +646,20 @@ varve_status vv_log_drop(struct vv_log *log, uint64_t start, uint64_t *freed)
     char name[VV_SEGMENT_NAME];
 
     TRY(segment_of(log, start, &segment, &left));
+    pthread_mutex_lock(&log->mutex);
     VV_ASSERT(segment != NULL && log->count > 1 && segment == log->segments[0]);
+    pthread_mutex_unlock(&log->mutex);
     TRY(vv_file_allocated(&segment->file, freed));
-    TRY(vv_resize(&log->dropped, log->dropped_count + 1, sizeof(struct vv_segment *)));
     vv_segment_name(start, name);
     TRY(vv_dir_unlink(log->dir, name));
     pthread_mutex_lock(&log->mutex);
     memmove(log->segments, log->segments + 1, (log->count - 1) * sizeof(struct vv_segment *));
     log->count--;
-    log->dropped[log->dropped_count++] = segment;
+    segment->gone = true;
     pthread_mutex_unlock(&log->mutex);
-    vv_segment_close(segment);
     TRY(vv_dir_sync(log->dir)); /* before the next: what is left must be in one piece */
 out:
+    release_segment(log, segment);
     return rc;
 }
 

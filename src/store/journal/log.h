@@ -13,6 +13,8 @@
  *            (repair.c), whose record begins a segment of its own and says which damage is dealt with.
  *   the end  otherwise: what follows is debris of appends that nobody was told of. It stays where it is; the
  *            next opening's OPEN record is laid over its beginning, and no debris can follow that one's sum.
+ * Files are opened by need, and the least recently used is closed when there are too many: but never one that a
+ * thread is using, nor one that was written to and not synced, nor one whose sync failed (P4).
  * Threads: reads at any time from any thread; what appends is called by one thread at a time. */
 #ifndef VV_LOG_H
 #define VV_LOG_H
@@ -27,17 +29,19 @@
 struct vv_log_limits {
     uint64_t segment; /* bytes of a segment, unless one record needs more */
     uint64_t ahead;   /* bytes of zeros written ahead; records as large are written without */
+    size_t files;     /* open at once, about; at least 1 */
 };
 
 struct vv_log {
     const struct vv_dir *dir; /* the store's; lent */
     bool read_only;
     struct vv_log_limits limits;
-    pthread_mutex_t mutex;        /* guards the list; segments in it never move */
+    pthread_mutex_t mutex;        /* guards the lists; segments in them never move */
     struct vv_segment **segments; /* by start */
     size_t count;
-    struct vv_segment **dropped; /* closed; somebody may still have had one in hand */
-    size_t dropped_count;
+    struct vv_segment **open; /* those whose file is open */
+    size_t open_count, open_capacity;
+    uint64_t turn; /* counts uses */
 };
 
 /* Learn which segments there are. Opens none of them yet. */

@@ -35,6 +35,7 @@ varve_status vv_segment_measure(struct vv_segment *segment)
 
     /* Up, not down: a power loss may cut the padding off a record that is whole, and zeros must not begin in it. */
     segment->written += beyond == 0 ? 0 : VV_RECORD_ALIGN - beyond;
+    segment->measured = rc == VARVE_OK;
     return rc;
 }
 
@@ -47,7 +48,8 @@ varve_status vv_segment_open(struct vv_segment *segment, const struct vv_dir *di
         return VARVE_OK;
     vv_segment_name(segment->start, name);
     TRY(vv_file_open(dir, name, write ? VV_OPEN_WRITE : VV_OPEN_READ, &segment->file));
-    TRY(vv_segment_measure(segment));
+    if (!segment->measured)
+        TRY(vv_segment_measure(segment));
 out:
     if (rc != VARVE_OK)
         vv_file_close(&segment->file);

@@ -16,14 +16,21 @@ struct vv_segment {
     uint64_t start, capacity;
     uint64_t written;
     struct vv_file file;
-    bool settled; /* name and length are known to be durable */
+    bool settled;  /* name and length are known to be durable */
+    bool measured; /* `written` is known, and stays so when the file is closed */
+    /* The log's own, which opens and closes the file: */
+    bool unsynced;  /* written to since its last sync: who opens it anew may not be told that writing back failed */
+    uint64_t turn;  /* when it was last used */
+    unsigned users; /* threads that have it in hand: its file stays open */
+    bool gone;      /* not of the log any more: its last user frees it */
 };
 
 enum { VV_SEGMENT_NAME = 24 };
 void vv_segment_name(uint64_t start, char name[VV_SEGMENT_NAME]);
 bool vv_segment_parse(const char *name, uint64_t *start);
 
-/* Open the file of a segment whose start is set; learns `written`. A file that is open already: nothing. */
+/* Open the file of a segment whose start is set; learns `written` the first time. A file that is open already:
+ * nothing. */
 varve_status vv_segment_open(struct vv_segment *segment, const struct vv_dir *dir, bool write);
 /* Learn `written` again, of a file that is open: another process appends to it. */
 varve_status vv_segment_measure(struct vv_segment *segment);
