@@ -15,6 +15,7 @@
 #include "scratch.h"
 #include "store/journal/journal.h"
 #include "store/journal/place.h"
+#include "store/journal/reclaim.h"
 
 static const struct vv_layout *const journal = &vv_layout_journal;
 
@@ -327,6 +328,29 @@ static void assert_refs(struct world *w)
     }
 }
 
+/* Going from number to number finds what looking at every number does. */
+static void assert_numbers(struct world *w)
+{
+    const struct vv_index *index = &w->place->index;
+    uint64_t at = 0;
+    uint64_t next = 0;
+    uint8_t ids[2][32];
+    uint64_t addresses[2];
+
+    for (uint64_t number = 1; number <= index->last_number; number++) {
+        assert_int_equal(vv_index_find_number(index, number, ids[0], &addresses[0]), VARVE_OK);
+        if (addresses[0] == 0)
+            continue;
+        assert_int_equal(vv_index_next_number(index, at, &next, ids[1], &addresses[1]), VARVE_OK);
+        assert_int_equal(next, number);
+        assert_int_equal(addresses[1], addresses[0]);
+        assert_memory_equal(ids[1], ids[0], 32);
+        at = number;
+    }
+    assert_int_equal(vv_index_next_number(index, at, &next, ids[1], &addresses[1]), VARVE_OK);
+    assert_int_equal(addresses[1], 0);
+}
+
 static void assert_world(struct world *w)
 {
     struct vv_layout_stat stat;
@@ -340,6 +364,7 @@ static void assert_world(struct world *w)
             assert_retained(w, i);
     }
     assert_refs(w);
+    assert_numbers(w);
     journal->stat(w->place, &stat);
     assert_int_equal(stat.commits, retained);
 }
@@ -537,8 +562,8 @@ static void deleted_commits_give_their_space_back(void **state)
             remove_commit(w, i);
     }
     const uint64_t freed = reclaim(w);
-    print_message("%llu bytes, %llu freed, %llu left\n", (unsigned long long)before, (unsigned long long)freed,
-                  (unsigned long long)stored(w));
+    print_message("%llu bytes, %llu freed, %llu left\n", (unsigned long long)before,
+                  (unsigned long long)freed, (unsigned long long)stored(w));
     assert_true(freed > before / 2);
     assert_true(stored(w) < before / 2);
     assert_world(w);
@@ -582,6 +607,60 @@ static void a_store_that_keeps_few_stays_small(void **state)
     assert_world(w);
 }
 
+static const struct vv_journal_limits medium = {
+    .log = { .segment = 256 << 10, .ahead = 32 << 10, .files = 2 },
+    .checkpoint_records = 64,
+    .checkpoint_bytes = 1 << 20,
+    .views = 2,
+    .frames = 2,
+};
+
+/* However many commits there were once: a round looks at those that are there, and finds no others in its way. */
+static void retention_costs_what_is_there(void **state)
+{
+    enum { RETAIN = 3, ROUNDS = 40, STEP = 500 };
+    struct world *w = *state;
+    struct model_state states[2];
+    struct vv_commit_facts facts[2] = { { .locator = 0 }, { .locator = 0 } };
+    struct vv_ref_move move = { .what = "commit", .name = "main" };
+    uint64_t leaves = 0;
+
+    memset(states, 0, sizeof states);
+    w->retain = RETAIN;
+    close_place(w);
+    const struct vv_layout_options options = options_of(w, false);
+    assert_int_equal(vv_journal_open(&w->dir, &options, &medium, &w->place), VARVE_OK);
+    for (unsigned i = 0; i < ROUNDS * STEP; i++) {
+        const unsigned now = i % 2;
+        const unsigned before = 1 - now;
+        states[now].meta = i + 1;
+        move.to = &facts[now].id;
+        move.expected = i == 0 ? NULL : &facts[before].id;
+        vv_commit_facts_release(&facts[now]);
+        assert_int_equal(model_commit(journal, w->place, i == 0 ? NULL : &states[before],
+                                      i == 0 ? NULL : &facts[before], &states[now], "", &move, VARVE_BUFFERED,
+                                      &facts[now]),
+                         VARVE_OK);
+        if (i % STEP != STEP - 1)
+            continue;
+        const uint64_t looked = w->place->reclaim->looked;
+        reclaim(w);
+        const varve_commit_id id = facts[now].id;
+        vv_commit_facts_release(&facts[now]); /* it may lie elsewhere now */
+        assert_int_equal(journal->facts(w->place, &id, &facts[now]), VARVE_OK);
+        assert_true(w->place->reclaim->looked - looked <= STEP + RETAIN);
+        assert_int_equal(w->place->index.commits, RETAIN);
+        assert_int_equal(vv_pagetree_count(&w->place->index.numbers, &leaves), VARVE_OK);
+        assert_true(leaves + w->place->index.tail_count <= STEP + RETAIN);
+        assert_numbers(w);
+    }
+    assert_true(w->place->reclaim->looked <= ROUNDS * (STEP + RETAIN));
+    assert_int_equal(w->place->index.last_number, ROUNDS * STEP);
+    assert_int_equal(model_compare(journal, w->place, &facts[1].id, &states[1]), VARVE_OK);
+    vv_commit_facts_release(&facts[0]);
+    vv_commit_facts_release(&facts[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -590,6 +669,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_commit_can_be_made_again_after_it_was_removed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(deleted_commits_give_their_space_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_store_that_keeps_few_stays_small, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(retention_costs_what_is_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained, set_up, tear_down),
         cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained_2, set_up, tear_down),
         cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained_3, set_up, tear_down),

@@ -246,15 +246,12 @@ static varve_status find_kept_number(const struct vv_index *index, uint64_t numb
     return VARVE_OK;
 }
 
-varve_status vv_index_find_number(const struct vv_index *index, uint64_t number, uint8_t id[32],
-                                  uint64_t *address)
+/* The first place in the tail of a commit with this number or a higher one. */
+static size_t tail_from(const struct vv_index *index, uint64_t number)
 {
-    struct vv_leaf leaf;
-    bool present = false;
     size_t low = 0;
     size_t high = index->tail_count;
 
-    *address = 0;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
         if (index->tail[middle].number < number)
@@ -262,9 +259,33 @@ varve_status vv_index_find_number(const struct vv_index *index, uint64_t number,
         else
             high = middle;
     }
-    if (low < index->tail_count && index->tail[low].number == number) {
-        memcpy(id, index->tail[low].id, 32);
-        *address = index->tail[low].removed ? 0 : index->tail[low].address;
+    return low;
+}
+
+/* Where the commit lies that the saved index has at a number; 0: it is gone. */
+static varve_status resolve_leaf(const struct vv_index *index, uint64_t number, const struct vv_leaf *leaf,
+                                 uint64_t *address)
+{
+    const varve_status rc = vv_index_find(index, leaf->hash, address);
+    const struct vv_index_commit *kept = kept_as(index, leaf->hash);
+    const bool moved = kept != NULL && kept->number == number && kept->address == *address;
+
+    if (*address != leaf->locator && !moved)
+        *address = 0; /* one with the same id may have been made again */
+    return rc;
+}
+
+varve_status vv_index_find_number(const struct vv_index *index, uint64_t number, uint8_t id[32],
+                                  uint64_t *address)
+{
+    struct vv_leaf leaf;
+    bool present = false;
+    const size_t place = tail_from(index, number);
+
+    *address = 0;
+    if (place < index->tail_count && index->tail[place].number == number) {
+        memcpy(id, index->tail[place].id, 32);
+        *address = index->tail[place].removed ? 0 : index->tail[place].address;
         return VARVE_OK;
     }
     if (number >= index->numbers.page_count)
@@ -272,13 +293,57 @@ varve_status vv_index_find_number(const struct vv_index *index, uint64_t number,
     varve_status rc = vv_pagetree_get(&index->numbers, number, &leaf, &present);
     if (rc == VARVE_OK && present) {
         memcpy(id, leaf.hash, 32);
-        rc = vv_index_find(index, id, address);
-        const struct vv_index_commit *kept = kept_as(index, id);
-        const bool moved = kept != NULL && kept->number == number && kept->address == *address;
-        if (*address != leaf.locator && !moved)
-            *address = 0; /* that commit is gone; one with the same id may have been made again */
+        rc = resolve_leaf(index, number, &leaf, address);
     }
     return rc;
+}
+
+struct first_leaf {
+    const struct vv_index *index;
+    uint64_t number, address;
+    uint8_t id[32];
+};
+
+/* END at the first commit that is there. */
+static varve_status take_leaf(void *context, uint64_t number, const struct vv_leaf *leaf)
+{
+    struct first_leaf *first = context;
+    const varve_status rc = resolve_leaf(first->index, number, leaf, &first->address);
+
+    if (rc != VARVE_OK || first->address == 0)
+        return rc;
+    first->number = number;
+    memcpy(first->id, leaf->hash, 32);
+    return VARVE_END;
+}
+
+varve_status vv_index_next_number(const struct vv_index *index, uint64_t after, uint64_t *number,
+                                  uint8_t id[32], uint64_t *address)
+{
+    struct first_leaf first = { .index = index };
+    const varve_status rc = vv_pagetree_each(&index->numbers, after + 1, take_leaf, &first);
+
+    if (rc != VARVE_OK && rc != VARVE_END)
+        return rc;
+    size_t place = tail_from(index, after + 1);
+    while (place < index->tail_count && !is_there(&index->tail[place]))
+        place++;
+    const struct vv_index_commit *best = place < index->tail_count ? &index->tail[place] : NULL;
+    for (size_t i = 0; i < index->kept_count; i++) { /* those that only a kept record tells of */
+        const struct vv_index_commit *kept = &index->kept[i];
+        if (kept->number > after && kept->number >= index->numbers.page_count &&
+            (best == NULL || kept->number < best->number) && !was_removed(index, kept->id))
+            best = kept;
+    }
+    if (best != NULL && (first.address == 0 || best->number <= first.number)) {
+        first.number = best->number;
+        first.address = best->address;
+        memcpy(first.id, best->id, 32);
+    }
+    *number = first.number;
+    *address = first.address;
+    memcpy(id, first.id, 32);
+    return VARVE_OK;
 }
 
 /* ---- Removals --------------------------------------------------------------------------------- */

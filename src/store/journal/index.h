@@ -73,6 +73,10 @@ varve_status vv_index_find_root(const struct vv_index *index, const uint8_t key[
                                 uint8_t found[2][32], size_t *count, bool *stale);
 varve_status vv_index_find_number(const struct vv_index *index, uint64_t number, uint8_t id[32],
                                   uint64_t *address);
+/* The first commit that is there with a number above `after`; address 0: there is none. Numbers that are gone from the
+ * saved index cost nothing. */
+varve_status vv_index_next_number(const struct vv_index *index, uint64_t after, uint64_t *number,
+                                  uint8_t id[32], uint64_t *address);
 
 /* See that `count` more commits can be removed without memory running out; take one of those out. An id that the
  * index does not have is fine. */

@@ -426,13 +426,15 @@ static varve_status remember(struct vv_mark *mark, uint64_t number, uint64_t low
     return VARVE_OK;
 }
 
-static varve_status mark_commit(struct vv_mark *mark, uint64_t number)
+/* The next commit that there is; false: there are no more. */
+static varve_status mark_next(struct vv_mark *mark, bool *more)
 {
     varve_status rc = VARVE_OK;
     struct vv_place *place = mark->place;
     struct vv_state state = { .fresh = NULL };
     struct vv_commit_facts facts = { .locator = 0 };
     uint8_t id[32];
+    uint64_t number = 0;
     uint64_t address = 0;
     uint64_t lowest = UINT64_MAX;
     const uint64_t hold = vv_place_hold(place);
@@ -443,9 +445,13 @@ static varve_status mark_commit(struct vv_mark *mark, uint64_t number)
                                .state = &state };
 
     pthread_mutex_lock(&place->mutex);
-    rc = vv_index_find_number(&place->index, number, id, &address);
+    rc = vv_index_next_number(&place->index, mark->number, &number, id, &address);
+    if (address == 0)
+        number = place->index.last_number;
     pthread_mutex_unlock(&place->mutex);
     TRY(rc);
+    *more = address != 0;
+    mark->number = number;
     if (address == 0 || (mark->left_out != NULL && vv_table_get(mark->left_out, id) != NULL))
         goto out;
     TRY(vv_place_facts(place, address, &facts));
@@ -594,24 +600,17 @@ out:
     return rc;
 }
 
-static uint64_t last_number(struct vv_place *place)
-{
-    pthread_mutex_lock(&place->mutex);
-    const uint64_t number = place->index.last_number;
-    pthread_mutex_unlock(&place->mutex);
-    return number;
-}
-
 varve_status vv_mark_step(struct vv_mark *mark, uint64_t budget, bool *done)
 {
     varve_status rc = VARVE_OK;
+    bool more = true;
 
     *done = false;
     for (; budget > 0 && !mark->headers; budget--)
         TRY(mark_header(mark));
-    for (; budget > 0 && mark->number < last_number(mark->place); budget--)
-        TRY(mark_commit(mark, ++mark->number));
-    if (budget == 0)
+    for (; budget > 0 && more; budget--)
+        TRY(mark_next(mark, &more));
+    if (more)
         goto out;
     TRY(mark_newest(mark));
     *done = true;
@@ -622,10 +621,11 @@ out:
 varve_status vv_mark_finish(struct vv_mark *mark)
 {
     varve_status rc = VARVE_OK;
+    bool more = true;
 
     VV_ASSERT(mark->headers);
-    while (mark->number < last_number(mark->place))
-        TRY(mark_commit(mark, ++mark->number));
+    while (more)
+        TRY(mark_next(mark, &more));
 out:
     return rc;
 }

@@ -5,7 +5,7 @@
  *   leaves     the frames of the pages of the state itself, and of their bases
  *   headers    of every record, with its facts: so that a scan steps over holes
  * Laws: a block that is not marked is needed by no commit that was retained when the mark ended, nor by any that was
- * made meanwhile; for those are made on retained ones (prepare.c), and every number up to the last is looked at.
+ * made meanwhile; for those are made on retained ones (prepare.c), and every commit up to the last is looked at.
  * What the index and the newest checkpoint need is marked last. A node or frame is looked at once, however many
  * commits share it; so the cost is that of what differs. */
 #ifndef VV_MARK_H

@@ -76,7 +76,7 @@ out:
     return rc;
 }
 
-/* Which commits retention keeps. `writer` is held: refs stand. */
+/* Which commits retention keeps; for as long as refs stand. */
 static varve_status choose_kept(struct vv_place *place, uint64_t newest, struct vv_table *kept)
 {
     varve_status rc = VARVE_OK;
@@ -101,26 +101,41 @@ out:
     return rc;
 }
 
-/* The commits that retention does not keep, in order of number; the caller frees. `writer` is held. */
+static uint64_t last_number(struct vv_place *place)
+{
+    pthread_mutex_lock(&place->mutex);
+    const uint64_t number = place->index.last_number;
+    pthread_mutex_unlock(&place->mutex);
+    return number;
+}
+
+/* The commits that retention does not keep, in order of number; the caller frees. Nobody waits for this, so commits
+ * are made and refs move meanwhile. */
 static varve_status choose_victims(struct vv_place *place, uint64_t newest, varve_commit_id **victims,
-                                   size_t *count)
+                                   size_t *count, uint64_t *looked)
 {
     varve_status rc = VARVE_OK;
     struct vv_table kept;
     size_t capacity = 0;
     uint8_t id[32];
+    uint64_t number = 0;
     uint64_t address = 0;
+    const uint64_t hold = vv_place_hold(place);
+    const uint64_t last = last_number(place); /* those made later may be named by refs that moved since */
 
     *victims = NULL;
     *count = 0;
     vv_table_init(&kept, 32);
     TRY(choose_kept(place, newest, &kept));
-    for (uint64_t number = 1; number <= place->index.last_number; number++) { /* nobody adds one */
+    for (;;) {
         pthread_mutex_lock(&place->mutex);
-        rc = vv_index_find_number(&place->index, number, id, &address);
+        rc = vv_index_next_number(&place->index, number, &number, id, &address);
         pthread_mutex_unlock(&place->mutex);
         TRY(rc);
-        if (address == 0 || vv_table_get(&kept, id) != NULL)
+        if (address == 0 || number > last)
+            break;
+        ++*looked;
+        if (vv_table_get(&kept, id) != NULL)
             continue;
         if (*count == capacity) {
             capacity = capacity == 0 ? 64 : 2 * capacity;
@@ -129,11 +144,38 @@ static varve_status choose_victims(struct vv_place *place, uint64_t newest, varv
         memcpy((*victims)[(*count)++].bytes, id, 32);
     }
 out:
+    vv_place_drop(place, hold);
     vv_table_release(&kept);
     if (rc != VARVE_OK) {
         vv_free(*victims);
         *victims = NULL;
+        *count = 0;
     }
+    return rc;
+}
+
+/* Take those out that are kept after all, or that somebody else has removed. `writer` is held: refs stand. */
+static varve_status spare_victims(struct vv_place *place, uint64_t newest, varve_commit_id *victims,
+                                  size_t *count)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_table kept;
+    uint64_t address = 0;
+    size_t left = 0;
+
+    vv_table_init(&kept, 32);
+    TRY(choose_kept(place, newest, &kept));
+    for (size_t i = 0; i < *count; i++) {
+        pthread_mutex_lock(&place->mutex);
+        rc = vv_index_find(&place->index, victims[i].bytes, &address);
+        pthread_mutex_unlock(&place->mutex);
+        TRY(rc);
+        if (address != 0 && vv_table_get(&kept, victims[i].bytes) == NULL)
+            victims[left++] = victims[i];
+    }
+    *count = left;
+out:
+    vv_table_release(&kept);
     return rc;
 }
 
@@ -145,7 +187,7 @@ static uint64_t retained_newest(struct vv_place *place)
     return newest;
 }
 
-static varve_status apply_retention(struct vv_place *place)
+static varve_status apply_retention(struct vv_place *place, struct vv_reclaim *reclaim)
 {
     varve_status rc = VARVE_OK;
     varve_commit_id *victims = NULL;
@@ -154,12 +196,17 @@ static varve_status apply_retention(struct vv_place *place)
 
     if (newest == 0)
         return VARVE_OK;
+    TRY(choose_victims(place, newest, &victims, &count, &reclaim->looked));
+    if (count == 0)
+        goto out;
     vv_place_take_turn(place);
-    TRY(vv_place_writable(place));
-    TRY(choose_victims(place, newest, &victims, &count));
-    TRY(vv_place_remove_all(place, victims, count, vv_clock_now_ns()));
-out:
+    rc = vv_place_writable(place);
+    if (rc == VARVE_OK)
+        rc = spare_victims(place, newest, victims, &count);
+    if (rc == VARVE_OK)
+        rc = vv_place_remove_all(place, victims, count, vv_clock_now_ns());
     vv_place_end_turn(place);
+out:
     vv_free(victims);
     return rc;
 }
@@ -216,8 +263,9 @@ out:
 
 /* ---- Retiring --------------------------------------------------------------------------------- */
 
-/* The newest commit; address 0: there is none. */
-static varve_status newest_commit(struct vv_place *place, struct vv_record *record)
+/* The newest commit; address 0: there is none. All that there are were marked, and nobody adds one. */
+static varve_status newest_commit(struct vv_place *place, const struct vv_mark *mark,
+                                  struct vv_record *record)
 {
     varve_status rc = VARVE_OK;
     uint8_t id[32];
@@ -225,9 +273,9 @@ static varve_status newest_commit(struct vv_place *place, struct vv_record *reco
     struct vv_state empty = { .fresh = NULL };
     varve_root root;
 
-    for (uint64_t number = place->index.last_number; number > 0 && address == 0; number--) {
+    for (size_t i = mark->commit_count; i-- > 0 && address == 0;) {
         pthread_mutex_lock(&place->mutex);
-        rc = vv_index_find_number(&place->index, number, id, &address);
+        rc = vv_index_find_number(&place->index, mark->commits[i].number, id, &address);
         pthread_mutex_unlock(&place->mutex);
         TRY(rc);
     }
@@ -300,7 +348,7 @@ static varve_status retire(struct vv_place *place, struct vv_reclaim *reclaim)
     TRY(vv_place_forget_tombstones(place, &reclaim->mark.parents));
     if (reclaim->start != 0)
         TRY(forget_index(place, reclaim->start));
-    TRY(newest_commit(place, &newest));
+    TRY(newest_commit(place, &reclaim->mark, &newest));
     TRY(vv_place_may_retire(place));
     if (VV_PLANT("drop-early"))
         TRY(drop_front(place, reclaim->start, &reclaim->freed));
@@ -396,7 +444,7 @@ static varve_status begin_round(struct vv_place *place, struct vv_reclaim *recla
     varve_status rc = VARVE_OK;
 
     TRY(may_reclaim(place));
-    TRY(apply_retention(place));
+    TRY(apply_retention(place, reclaim));
     reclaim->removed = false;
     vv_place_take_turn(place);
     reclaim->end = place->chain.end;
@@ -563,12 +611,8 @@ static varve_status estimate(struct vv_place *place, varve_progress_fn progress,
 
     vv_table_init(&left_out, 32);
     TRY(may_reclaim(place));
-    if (newest != 0) {
-        vv_place_take_turn(place);
-        rc = choose_victims(place, newest, &victims, &count);
-        vv_place_end_turn(place);
-        TRY(rc);
-    }
+    if (newest != 0)
+        TRY(choose_victims(place, newest, &victims, &count, &dry.looked));
     for (size_t i = 0; i < count; i++)
         TRY(vv_table_put(&left_out, victims[i].bytes, (union vv_value){ .number = 1 }));
     TRY(vv_mark_begin(&dry.mark, place, &left_out));

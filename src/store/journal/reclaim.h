@@ -26,6 +26,7 @@ struct vv_reclaim {
     bool _Atomic removed; /* something was, since then */
     bool refused;        /* it cannot be told what is needed */
     uint64_t freed;      /* bytes, by this opening */
+    uint64_t looked;     /* commits that retention looked at, in all rounds */
     uint64_t dead;       /* bytes that nothing needs, as the last mark found */
 };
 
