@@ -634,6 +634,7 @@ int sweep_main(int argc, char **argv, const struct sweep_op *ops, size_t count)
             sum[0] += report.points[kind];
             sum[1] += report.violations[kind];
         }
+        killed[1] += report.violations[SWEEP_PLAIN]; /* with nothing in the way, too */
         violations += sweep_violations(&report);
         swept++;
     }
