@@ -269,7 +269,7 @@ static varve_status want(struct want_list *list, uint64_t index, const struct vv
 /* Pages that differ: zeros are put at once, the others listed. */
 struct listing {
     struct want_list list;
-    uint64_t page_count; /* what lies beyond is not asked for */
+    uint64_t page_count; /* nothing is looked at beyond: there a file's tree may be gone */
     varve_status (*put)(void *context, uint64_t index, const uint8_t *page);
     void *context;
 };
@@ -281,7 +281,7 @@ static varve_status list_page(void *context, uint64_t index, const struct vv_lea
 
     (void)from;
     if (index >= listing->page_count)
-        return VARVE_OK;
+        return VARVE_END;
     return to == NULL ? listing->put(listing->context, index, NULL) : want(&listing->list, index, to);
 }
 
@@ -331,7 +331,8 @@ varve_status vv_pages_read_diff(struct vv_pages *pages, const struct vv_pagetree
 
     TRY(vv_pages_init(&passing, pages->log, PASSING));
     TRY(vv_alloc(&bytes, BATCH, VV_PAGE_SIZE));
-    TRY(vv_pagetree_diff(from, tree, list_page, &listing));
+    rc = vv_pagetree_diff(from, tree, list_page, &listing);
+    TRY(rc == VARVE_END ? VARVE_OK : rc);
     if (list->count > 0)
         qsort(list->items, list->count, sizeof *list->items, by_place);
     for (size_t done = 0; done < list->count;) {
