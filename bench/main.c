@@ -93,16 +93,17 @@ static const struct bench_row rows[] = {
       "last page, close. Nothing can know where a store stands with less.",
       bench_open_head },
     { "open image",
-      "Begin a session and open a 16 MiB image, all of whose pages come from the log.\n"
-      "Floor: map a file and copy every page on write, which is what a base file and pages on top would "
-      "cost. There are no base\n"
-      "files yet: each page is read from the log, decoded and checked against its hash.",
+      "Begin a session, open a 16 MiB image in a store opened anew and read each of its pages.\n"
+      "Floor: map a file and copy every page on write, where all pages come from the log; map a file and "
+      "read "
+      "every page, where\n"
+      "the image file has them.",
       bench_open_image },
     { "open any commit",
       "Find a commit by its number, begin a session on it and read every page of a 1 MiB image, whose pages "
       "were\n"
-      "changed one a commit. A commit that was not open before, each time.\n"
-      "Floor: map a file and copy every page on write.",
+      "changed one a commit. A commit that was not open before, each time; the image file holds the newest.\n"
+      "Floor: map a file, copy on write the pages that differ from it, read the others.",
       bench_open_commit },
     { "bytes per commit, images",
       "What a commit writes, padding to the sector left out, against the bytes that differ; 48 more a page "
