@@ -147,7 +147,7 @@ static varve_status open_store(const char *path, uint32_t flags, varve_store **s
 }
 
 /* Whoever writes to a store that is damaged must not make it worse. Which image file is below a commit may be another
- * afterwards, so rot in one that fsck named may show now, as it might have before. */
+ * afterwards, so rot in one that fsck named may show now, as it might have before; without the files it must not. */
 static void write_and_judge(const struct heard *heard, const bool could[PAST_COMMITS])
 {
     varve_store *store = NULL;
@@ -162,11 +162,23 @@ static void write_and_judge(const struct heard *heard, const bool could[PAST_COM
         deny("it does not open after it was open for writing: %s", vv_words());
         return;
     }
+    bool rot[PAST_COMMITS + 1] = { false };
     for (unsigned i = 0; i < made + 1; i++) {
         const varve_status rc = (more && i == made) || could[i] ? past_read(&past, store, i) : VARVE_OK;
-        if (rc != VARVE_OK && !(rc == VARVE_CONFLICT && heard->image))
+        rot[i] = rc == VARVE_CONFLICT && heard->image;
+        if (rc != VARVE_OK && !rot[i])
             deny("commit %u could be read before somebody wrote: %s", i, vv_words());
     }
+    vv_store_close(store);
+    char images[SCRATCH_PATH + NAME + 32];
+    char aside[SCRATCH_PATH + NAME + 32];
+    (void)snprintf(images, sizeof images, "%s/image", again_path);
+    (void)snprintf(aside, sizeof aside, "%s/.varve/image", again_path);
+    if (rename(images, aside) != 0 || open_store(again_path, VARVE_STORE_READ_ONLY, &store) != VARVE_OK)
+        return;
+    for (unsigned i = 0; i < made + 1; i++)
+        if (rot[i] && past_read(&past, store, i) != VARVE_OK)
+            deny("commit %u is lost, not only its image file: %s", i, vv_words());
     vv_store_close(store);
 }
 
