@@ -216,6 +216,35 @@ static int double_unlink(const struct vv_vfs *self, int dir, const char *name, b
     return tell(d, event, number != 0 ? number : d->inner->unlink(d->inner, dir, name, directory));
 }
 
+static int double_link(const struct vv_vfs *self, int from_dir, const char *from, int to_dir, const char *to)
+{
+    struct vv_double *d = double_of(self);
+    const struct vv_double_event event = {
+        .call = VV_CALL_LINK, .fd = -1, .dir = from_dir, .name = from, .to_dir = to_dir, .to = to
+    };
+    const int number = judge(d, VV_CALL_LINK, 0).number;
+
+    return tell(d, event, number != 0 ? number : d->inner->link(d->inner, from_dir, from, to_dir, to));
+}
+
+static int double_symlink(const struct vv_vfs *self, const char *text, int dir, const char *name)
+{
+    struct vv_double *d = double_of(self);
+    const struct vv_double_event event = {
+        .call = VV_CALL_SYMLINK, .fd = -1, .dir = dir, .name = name, .to = text
+    };
+    const int number = judge(d, VV_CALL_SYMLINK, 0).number;
+
+    return tell(d, event, number != 0 ? number : d->inner->symlink(d->inner, text, dir, name));
+}
+
+static int double_readlink(const struct vv_vfs *self, int dir, const char *name, char *text, size_t size)
+{
+    const struct vv_vfs *inner = double_of(self)->inner;
+
+    return inner->readlink(inner, dir, name, text, size);
+}
+
 static int double_list(const struct vv_vfs *self, int dir, vv_name_fn each, void *context)
 {
     const struct vv_vfs *inner = double_of(self)->inner;
@@ -255,6 +284,9 @@ void vv_double_init(struct vv_double *d, const struct vv_vfs *inner)
             .mkdir = double_mkdir,
             .rename = double_rename,
             .unlink = double_unlink,
+            .link = double_link,
+            .symlink = double_symlink,
+            .readlink = double_readlink,
             .list = double_list,
             .forget = double_forget,
             .lock = double_lock,
@@ -281,8 +313,8 @@ bool vv_double_fired(const struct vv_double *d)
 
 const char *vv_double_call_name(enum vv_double_call call)
 {
-    static const char *const names[] = { "create",   "write", "sync",   "sync_dir", "allocate",
-                                         "truncate", "punch",    "mkdir", "rename", "unlink" };
+    static const char *const names[] = { "create", "write", "sync",   "sync_dir", "allocate", "truncate",
+                                         "punch",  "mkdir", "rename", "unlink",   "link",     "symlink" };
 
     return call < VV_CALL_COUNT ? names[call] : "none";
 }

@@ -9,7 +9,7 @@
 
 enum vv_double_call {
     VV_CALL_CREATE, VV_CALL_WRITE, VV_CALL_SYNC, VV_CALL_SYNC_DIR, VV_CALL_ALLOCATE, VV_CALL_TRUNCATE, VV_CALL_PUNCH,
-    VV_CALL_MKDIR, VV_CALL_RENAME, VV_CALL_UNLINK, VV_CALL_COUNT
+    VV_CALL_MKDIR, VV_CALL_RENAME, VV_CALL_UNLINK, VV_CALL_LINK, VV_CALL_SYMLINK, VV_CALL_COUNT
 };
 enum vv_double_mode {
     VV_DOUBLE_PASS,  /* only count */
@@ -23,8 +23,8 @@ enum vv_double_mode {
 /* One call as it was made; lent to the recorder. */
 struct vv_double_event {
     enum vv_double_call call;
-    int fd, dir;
-    const char *name, *to;
+    int fd, dir, to_dir;
+    const char *name, *to; /* `to`: the new name; of a symbolic link its text */
     const void *data;
     size_t size;
     uint64_t offset;

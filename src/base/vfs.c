@@ -36,11 +36,11 @@ static int check_name(int dir, const char *name)
     return dir == AT_FDCWD || is_one_component(name) ? 0 : EINVAL;
 }
 
-static int open_beneath(int dir, const char *name, int flags)
+static int open_beneath(int dir, const char *name, int flags, mode_t mode)
 {
     const struct open_how how = {
         .flags = (uint64_t)flags,
-        .mode = (flags & O_CREAT) != 0 ? 0600 : 0,
+        .mode = (flags & O_CREAT) != 0 ? mode : 0,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
     };
     const int fd = (int)syscall(SYS_openat2, dir, name, &how, sizeof how);
@@ -48,7 +48,7 @@ static int open_beneath(int dir, const char *name, int flags)
     /* Kernels before 5.6 lack the call and old sandboxes forbid it. For a single component that is not
      * ".." O_NOFOLLOW says the same. */
     if (fd == -1 && (errno == ENOSYS || errno == EPERM))
-        return openat(dir, name, flags | O_NOFOLLOW, 0600);
+        return openat(dir, name, flags | O_NOFOLLOW, mode);
     return fd;
 }
 
@@ -67,14 +67,15 @@ static int flags_of(unsigned flags)
 
 static int system_open(const struct vv_vfs *self, int dir, const char *name, unsigned flags, int *fd)
 {
+    const mode_t mode = (flags & VV_OPEN_FROZEN) != 0 ? 0444 : 0600;
     struct stat status;
 
     (void)self;
     *fd = -1;
     if (check_name(dir, name) != 0)
         return EINVAL;
-    const int opened =
-        dir == AT_FDCWD ? openat(dir, name, flags_of(flags), 0600) : open_beneath(dir, name, flags_of(flags));
+    const int opened = dir == AT_FDCWD ? openat(dir, name, flags_of(flags), mode)
+                                       : open_beneath(dir, name, flags_of(flags), mode);
     if (opened == -1)
         return errno;
     int number = fstat(opened, &status) != 0 ? errno : 0;
@@ -206,6 +207,36 @@ static int system_unlink(const struct vv_vfs *self, int dir, const char *name, b
     return unlinkat(dir, name, directory ? AT_REMOVEDIR : 0) == 0 ? 0 : errno;
 }
 
+static int system_link(const struct vv_vfs *self, int from_dir, const char *from, int to_dir, const char *to)
+{
+    (void)self;
+    if (!is_one_component(from) || !is_one_component(to))
+        return EINVAL;
+    return linkat(from_dir, from, to_dir, to, 0) == 0 ? 0 : errno;
+}
+
+static int system_symlink(const struct vv_vfs *self, const char *text, int dir, const char *name)
+{
+    (void)self;
+    if (!is_one_component(name))
+        return EINVAL;
+    return symlinkat(text, dir, name) == 0 ? 0 : errno;
+}
+
+static int system_readlink(const struct vv_vfs *self, int dir, const char *name, char *text, size_t size)
+{
+    (void)self;
+    if (!is_one_component(name) || size == 0)
+        return EINVAL;
+    const ssize_t count = readlinkat(dir, name, text, size);
+    if (count < 0)
+        return errno;
+    if ((size_t)count == size)
+        return ENAMETOOLONG;
+    text[count] = '\0';
+    return 0;
+}
+
 static int system_list(const struct vv_vfs *self, int dir, vv_name_fn each, void *context)
 {
     const struct dirent *entry = NULL;
@@ -276,6 +307,9 @@ const struct vv_vfs vv_vfs_system = {
     .mkdir = system_mkdir,
     .rename = system_rename,
     .unlink = system_unlink,
+    .link = system_link,
+    .symlink = system_symlink,
+    .readlink = system_readlink,
     .list = system_list,
     .forget = system_forget,
     .lock = system_lock,
@@ -432,6 +466,65 @@ varve_status vv_dir_unlink(const struct vv_dir *dir, const char *name)
     const int number = unlink_again_if_interrupted(dir, name);
 
     return number == 0 ? VARVE_OK : vv_fail_errno(number, "unlink %s", name);
+}
+
+varve_status vv_dir_remove(const struct vv_dir *dir, const char *name)
+{
+    int number = 0;
+
+    do
+        number = dir->vfs->unlink(dir->vfs, dir->fd, name, true);
+    while (number == EINTR);
+    return number == 0 || number == ENOENT ? VARVE_OK : vv_fail_errno(number, "remove directory %s", name);
+}
+
+varve_status vv_dir_link(const struct vv_dir *from_dir, const char *from, const struct vv_dir *to_dir,
+                         const char *to)
+{
+    const struct vv_vfs *vfs = from_dir->vfs;
+    int number = 0;
+
+    do
+        number = vfs->link(vfs, from_dir->fd, from, to_dir->fd, to);
+    while (number == EINTR);
+    switch (number) {
+    case 0:
+        return VARVE_OK;
+    case ENOENT:
+        return vv_fail(VARVE_NOT_FOUND, "%s: no such file", from);
+    case EEXIST:
+        return vv_fail(VARVE_EXISTS, "%s: the file exists already", to);
+    case EMLINK:
+    case EPERM:
+    case EXDEV:
+    case EOPNOTSUPP:
+        return vv_fail(VARVE_UNSUPPORTED, "%s: can have no further name here", from);
+    default:
+        return vv_fail_errno(number, "link %s as %s", from, to);
+    }
+}
+
+varve_status vv_dir_symlink(const struct vv_dir *dir, const char *name, const char *text)
+{
+    int number = 0;
+
+    do
+        number = dir->vfs->symlink(dir->vfs, text, dir->fd, name);
+    while (number == EINTR);
+    if (number == EEXIST)
+        return vv_fail(VARVE_EXISTS, "%s: the file exists already", name);
+    return number == 0 ? VARVE_OK : vv_fail_errno(number, "make the symbolic link %s", name);
+}
+
+varve_status vv_dir_readlink(const struct vv_dir *dir, const char *name, char *text, size_t size)
+{
+    const int number = dir->vfs->readlink(dir->vfs, dir->fd, name, text, size);
+
+    if (number == ENOENT)
+        return vv_fail(VARVE_NOT_FOUND, "%s: no such file", name);
+    if (number == EINVAL || number == ENAMETOOLONG)
+        return vv_fail(VARVE_CORRUPT, "%s: should be a symbolic link to a file of the store", name);
+    return number == 0 ? VARVE_OK : vv_fail_errno(number, "read the symbolic link %s", name);
 }
 
 varve_status vv_dir_rename(const struct vv_dir *dir, const char *from, const char *to)

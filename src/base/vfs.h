@@ -18,7 +18,8 @@ enum vv_open_flags {
     VV_OPEN_CREATE = 1 << 1,    /* make it when absent, mode 0600 */
     VV_OPEN_EXCLUSIVE = 1 << 2, /* with CREATE: it must be absent */
     VV_OPEN_DIRECTORY = 1 << 3,
-    VV_OPEN_DIRECT = 1 << 4 /* O_DIRECT | O_DSYNC, for the bench and for layouts that ask */
+    VV_OPEN_DIRECT = 1 << 4, /* O_DIRECT | O_DSYNC, for the bench and for layouts that ask */
+    VV_OPEN_FROZEN = 1 << 5  /* with CREATE: mode 0444, so that nobody writes into it after this handle */
 };
 
 enum vv_lock_kind {
@@ -54,6 +55,12 @@ struct vv_vfs {
     int (*mkdir)(const struct vv_vfs *self, int dir, const char *name);                      /* (W) */
     int (*rename)(const struct vv_vfs *self, int dir, const char *from, const char *to, bool replace); /* (W) */
     int (*unlink)(const struct vv_vfs *self, int dir, const char *name, bool directory);     /* (W) */
+    /* A second name for a file. */
+    int (*link)(const struct vv_vfs *self, int from_dir, const char *from, int to_dir, const char *to);   /* (W) */
+    /* A symbolic link with this text, and the text of one: its meaning is the reader's, the system never follows it.
+     * readlink puts at most `size` bytes and ends them with a NUL; a longer text is ENAMETOOLONG. */
+    int (*symlink)(const struct vv_vfs *self, const char *text, int dir, const char *name);  /* (W) */
+    int (*readlink)(const struct vv_vfs *self, int dir, const char *name, char *text, size_t size);
     int (*list)(const struct vv_vfs *self, int dir, vv_name_fn each, void *context);
     /* What the system remembers of a file and has not yet to write is dropped, so that it is read from the disk. */
     void (*forget)(const struct vv_vfs *self, int fd);
@@ -76,7 +83,7 @@ struct vv_file {
     const struct vv_vfs *vfs;
     int fd;        /* -1: not open */
     bool poisoned; /* a sync failed: nothing is written any more */
-    char name[80]; /* for words: relative to the store */
+    char name[160]; /* for words: relative to the store */
 };
 #define VV_DIR_NONE ((struct vv_dir){ .fd = -1 })
 #define VV_FILE_NONE ((struct vv_file){ .fd = -1 })
@@ -92,6 +99,16 @@ varve_status vv_dir_each(const struct vv_dir *dir, vv_name_fn each, void *contex
 /* INVALID unless the directory is this user's own and nobody else may write into it. */
 varve_status vv_dir_private(const struct vv_dir *dir);
 varve_status vv_dir_unlink(const struct vv_dir *dir, const char *name); /* absent is fine */
+/* The same for an empty directory. */
+varve_status vv_dir_remove(const struct vv_dir *dir, const char *name);
+/* A second name for a file, not synced; NOT_FOUND, EXISTS. UNSUPPORTED: the file has as many as it can have, or the
+ * file system knows no links: copy. */
+varve_status vv_dir_link(const struct vv_dir *from_dir, const char *from, const struct vv_dir *to_dir,
+                         const char *to);
+/* A symbolic link that is only ever read: made, and what it says (NOT_FOUND; CORRUPT when it is something else, or
+ * longer than `size` - 1). Not synced; EXISTS. */
+varve_status vv_dir_symlink(const struct vv_dir *dir, const char *name, const char *text);
+varve_status vv_dir_readlink(const struct vv_dir *dir, const char *name, char *text, size_t size);
 /* What had the name `to` goes. VARVE_UNCERTAIN: nobody knows which of the two it names. Not synced. */
 varve_status vv_dir_rename(const struct vv_dir *dir, const char *from, const char *to);
 void vv_dir_close(struct vv_dir *dir);

@@ -30,8 +30,8 @@ enum {
     NODES = 160,
     OPERATIONS = 8192,
     PENDING = 48, /* more than so many: only those are treated one by one that came last */
-    NAME = 80,
-    PATH = 120,
+    NAME = 160,
+    PATH = 240,
     SECTOR = 512,
     FINDINGS_SHOWN = 12
 };
@@ -180,7 +180,7 @@ static void path_of(const struct replay *replay, int fd, char path[PATH])
     found[size < 0 ? 0 : size] = '\0';
     const size_t skip = strlen(replay->world);
     const bool inside = strncmp(found, replay->world, skip) == 0;
-    (void)snprintf(path, PATH, "%.100s", !inside ? ".." : found[skip] == '/' ? found + skip + 1 : ".");
+    (void)snprintf(path, PATH, "%.200s", !inside ? ".." : found[skip] == '/' ? found + skip + 1 : ".");
 }
 
 /* The directory that a name lies in, and the name's last component. */
@@ -190,7 +190,7 @@ static uint64_t place_of(int dir, const char *name, char last[NAME])
     struct stat status;
     char parent[PATH_MAX];
 
-    (void)snprintf(last, NAME, "%.79s", slash == NULL ? name : slash + 1);
+    (void)snprintf(last, NAME, "%.*s", NAME - 1, slash == NULL ? name : slash + 1);
     if (dir != AT_FDCWD)
         return fstat(dir, &status) == 0 ? status.st_ino : 0;
     (void)snprintf(parent, sizeof parent, "%.*s", slash == NULL ? 1 : (int)(slash - name),
@@ -210,16 +210,20 @@ static void take_names(const struct replay *replay, const struct vv_double_event
 {
     char dir[PATH] = "";
 
+    if (event->call == VV_CALL_SYMLINK)
+        give_up("symbolic links are not modelled", event->name);
     call->dir = place_of(event->dir, event->name, call->name);
-    if (event->to != NULL)
-        (void)snprintf(call->to, NAME, "%.79s", event->to);
-    if (event->call == VV_CALL_CREATE || event->call == VV_CALL_MKDIR)
+    if (event->call == VV_CALL_LINK)
+        call->dir = place_of(event->to_dir, event->to, call->name);
+    else if (event->to != NULL)
+        (void)snprintf(call->to, NAME, "%.*s", NAME - 1, event->to);
+    if (event->call == VV_CALL_CREATE || event->call == VV_CALL_MKDIR || event->call == VV_CALL_LINK)
         call->node = inode_at(event->dir, event->name);
     if (event->dir != AT_FDCWD)
         path_of(replay, event->dir, dir);
     const bool top = dir[0] == '\0' || strcmp(dir, ".") == 0;
     const char *slash = strrchr(event->name, '/');
-    (void)snprintf(call->path, PATH, "%.30s%s%.80s", top ? "" : dir, top ? "" : "/",
+    (void)snprintf(call->path, PATH, "%.70s%s%.160s", top ? "" : dir, top ? "" : "/",
                    slash == NULL ? event->name : slash + 1);
 }
 
@@ -426,6 +430,9 @@ static void tell_names(struct history *h, const struct raw_call *call, unsigned 
     if (kind == VV_CALL_CREATE || kind == VV_CALL_MKDIR) {
         operation->added = add_node(h, call->node, kind == VV_CALL_MKDIR, NULL);
         memcpy(operation->add, call->name, NAME);
+    } else if (kind == VV_CALL_LINK) {
+        operation->added = node_of(h, call->node);
+        memcpy(operation->add, call->name, NAME);
     } else {
         memcpy(operation->remove, call->name, NAME);
         if (kind == VV_CALL_RENAME) {
@@ -487,6 +494,8 @@ static void tell_history(struct history *h)
         case VV_CALL_MKDIR:
         case VV_CALL_RENAME:
         case VV_CALL_UNLINK:
+        case VV_CALL_LINK:
+        case VV_CALL_SYMLINK:
             tell_names(h, call, at);
             break;
         case VV_CALL_WRITE:

@@ -455,6 +455,41 @@ static int note_name(void *context, const char *name)
     return ++names->seen == names->stop_after;
 }
 
+static void a_file_has_further_names_and_links_are_only_read(void **state)
+{
+    const struct fixture *f = *state;
+    struct vv_dir sub = VV_DIR_NONE;
+    struct vv_file file = VV_FILE_NONE;
+    char text[8];
+
+    assert_int_equal(vv_dir_create_at(&f->dir, "sub"), VARVE_OK);
+    assert_int_equal(vv_dir_open_at(&f->dir, "sub", &sub), VARVE_OK);
+    assert_int_equal(vv_file_open(&f->dir, "frozen", VV_OPEN_WRITE | VV_OPEN_CREATE | VV_OPEN_FROZEN, &file), VARVE_OK);
+    assert_int_equal(vv_file_write(&file, "one", 3, 0), VARVE_OK);
+    vv_file_close(&file);
+    assert_int_equal(vv_dir_link(&f->dir, "frozen", &sub, "second"), VARVE_OK);
+    assert_int_equal(vv_dir_link(&f->dir, "frozen", &sub, "second"), VARVE_EXISTS);
+    assert_int_equal(vv_dir_link(&f->dir, "nothing", &sub, "third"), VARVE_NOT_FOUND);
+    assert_int_equal(vv_dir_unlink(&f->dir, "frozen"), VARVE_OK);
+    struct fixture through = { .dir = sub };
+    assert_int_equal(vv_dir_rename(&sub, "second", "head"), VARVE_OK);
+    assert_true(head_is(&through, "one"));
+
+    assert_int_equal(vv_dir_symlink(&f->dir, "last", "target"), VARVE_OK);
+    assert_int_equal(vv_dir_symlink(&f->dir, "last", "other"), VARVE_EXISTS);
+    assert_int_equal(vv_dir_readlink(&f->dir, "last", text, sizeof text), VARVE_OK);
+    assert_string_equal(text, "target");
+    assert_int_equal(vv_dir_readlink(&f->dir, "last", text, 6), VARVE_CORRUPT); /* longer than any of ours */
+    assert_int_equal(vv_dir_readlink(&sub, "head", text, sizeof text), VARVE_CORRUPT);
+    assert_int_equal(vv_dir_readlink(&sub, "nothing", text, sizeof text), VARVE_NOT_FOUND);
+    assert_int_equal(vv_file_open(&f->dir, "last", VV_OPEN_READ, &file), VARVE_CORRUPT);
+    assert_int_equal(vv_dir_remove(&f->dir, "sub"), VARVE_IO); /* not empty */
+    assert_int_equal(vv_dir_unlink(&sub, "head"), VARVE_OK);
+    assert_int_equal(vv_dir_remove(&f->dir, "sub"), VARVE_OK);
+    assert_int_equal(vv_dir_remove(&f->dir, "sub"), VARVE_OK); /* absent is fine */
+    vv_dir_close(&sub);
+}
+
 static void every_name_is_listed_once(void **state)
 {
     const struct fixture *f = *state;
@@ -879,6 +914,7 @@ int main(void)
         TEST(renaming_does_not_replace_unless_asked),
         TEST(a_directory_is_made_durably_or_found),
         TEST(a_relative_path_will_do),
+        TEST(a_file_has_further_names_and_links_are_only_read),
         TEST(every_name_is_listed_once),
         TEST(reading_never_answers_what_is_not_there),
         TEST(an_offset_beyond_all_files_is_no_room),
