@@ -84,10 +84,11 @@ struct vv_move_facts {
 };
 
 enum vv_layout_can {
-    VV_CAN_SESSIONS = 1 << 0,   /* any number of sessions, on any commits */
-    VV_CAN_BRANCH = 1 << 1,     /* branches other than one line */
+    VV_CAN_SESSIONS = 1 << 0,   /* any number of sessions at once that may commit; else one (session.c sees to it) */
+    VV_CAN_BRANCH = 1 << 1,     /* any branches; else main alone, and tags */
     VV_CAN_DELETE = 1 << 2,     /* any commit can be deleted */
-    VV_CAN_DURABLE = 1 << 3,    /* durable at commit, without persist */
+    VV_CAN_DURABLE = 1 << 3,    /* durable at commit; else `publish` is only asked for BUFFERED, what was committed is
+                                 * known to this opening alone, and lasts from `persist` on */
     VV_CAN_READ_BESIDE = 1 << 4 /* readers in other processes beside the writer */
 };
 
@@ -115,6 +116,15 @@ struct vv_source {
     const struct vv_pagetree *tree; /* lent */
     void *owner;                    /* the layout's */
 };
+
+/* A file of the store and what it is for, as `varve ls --files` tells it. */
+struct vv_file_facts {
+    const char *path; /* relative to the store */
+    uint64_t bytes;   /* its length */
+    uint64_t links;
+    const char *what; /* "mmap backing file"; lent, as `path` is, until the callback returns */
+};
+typedef varve_status (*vv_file_facts_fn)(void *context, const struct vv_file_facts *file);
 
 /* An image that nobody writes to for a moment. */
 struct vv_frozen {
@@ -190,6 +200,12 @@ struct vv_layout {
                               varve_status (*put)(void *context, uint64_t index, const uint8_t *page),
                               void *context);
 
+    /* NULL: the layout has no use for it. A call in a session that may commit went well, or the session is about to
+     * commit, or (bytes NULL) it ended without a commit: this module's memory is as `tree` says now. `bytes` is
+     * all of it, lent; with NULL they are to be had from the store. A module that is gone: `tree` NULL. */
+    varve_status (*live)(struct vv_place *place, const varve_module_id *module, const struct vv_pagetree *tree,
+                         const uint8_t *bytes);
+
     /* See that files are as near as they can be to where the branches stand. `fork`: the next commit is asked to
      * freeze its images for it, and the call returns at once. */
     varve_status (*snapshot)(struct vv_place *place, bool fork);
@@ -240,11 +256,13 @@ struct vv_layout {
     /* Before the place is closed: to its end, what is due and would be lost if it were left half-done. */
     void (*settle)(struct vv_place *place);
     void (*stat)(struct vv_place *place, struct vv_layout_stat *stat);
+    /* Every file of the store outside .varve, by path, with what it is for. */
+    varve_status (*files)(struct vv_place *place, vv_file_facts_fn each, void *context);
     /* Read every byte there is, believe nothing, report. Opens nothing for writing, unless it is to REPAIR. */
     varve_status (*check)(const struct vv_dir *dir, const struct vv_layout_options *options, uint32_t flags,
                           uint64_t *damage);
 };
 
-extern const struct vv_layout vv_layout_journal;
+extern const struct vv_layout vv_layout_flat, vv_layout_chain, vv_layout_tree, vv_layout_journal;
 
 #endif
