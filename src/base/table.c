@@ -100,6 +100,15 @@ static varve_status grow(struct vv_table *table)
     return VARVE_OK;
 }
 
+varve_status vv_table_reserve(struct vv_table *table, size_t more)
+{
+    varve_status rc = VARVE_OK;
+
+    while (rc == VARVE_OK && table->count + more > table->capacity / 4 * 3)
+        rc = grow(table);
+    return rc;
+}
+
 varve_status vv_table_put(struct vv_table *table, const void *key, union vv_value value)
 {
     varve_status rc = VARVE_OK;

@@ -1,7 +1,19 @@
 /* layout.c - what all layouts tell of a commit: the texts in it are its own. */
 #include "store/layout.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
+
+bool vv_id_is_zero(const varve_commit_id *id)
+{
+    return vv_hash_is_zero(id->bytes);
+}
+
+bool vv_id_equal(const varve_commit_id *a, const varve_commit_id *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
 
 void vv_commit_facts_release(struct vv_commit_facts *facts)
 {

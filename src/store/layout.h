@@ -12,6 +12,9 @@
 #include "page/image.h"
 #include "store/state.h"
 
+bool vv_id_is_zero(const varve_commit_id *id);
+bool vv_id_equal(const varve_commit_id *a, const varve_commit_id *b);
+
 /* One commit as a layout tells of it. Texts live as long as the struct; end with vv_commit_facts_release. */
 struct vv_commit_facts {
     varve_commit_id id, parent; /* parent all zero: none */

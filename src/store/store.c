@@ -25,16 +25,6 @@ enum {
 
 static const struct vv_layout *const layouts[] = { &vv_layout_journal };
 
-bool vv_id_is_zero(const varve_commit_id *id)
-{
-    return vv_hash_is_zero(id->bytes);
-}
-
-bool vv_id_equal(const varve_commit_id *a, const varve_commit_id *b)
-{
-    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
-}
-
 /* ---- The format file -------------------------------------------------------------------------- */
 
 static const struct vv_layout *layout_named(const char *name, size_t length)

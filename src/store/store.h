@@ -82,7 +82,4 @@ void vv_commit_close(varve_commit *commit); /* gives up a hold; NULL is fine */
 /* What the public struct says of these facts, lent from them. */
 void vv_commit_tell(const struct vv_commit_facts *facts, varve_commit_info *info);
 
-bool vv_id_is_zero(const varve_commit_id *id);
-bool vv_id_equal(const varve_commit_id *a, const varve_commit_id *b);
-
 #endif

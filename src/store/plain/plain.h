@@ -42,13 +42,18 @@ struct vv_plain_ref {
     size_t newest; /* of its moves: place + 1 */
     uint64_t moves;
 };
+struct vv_plain_hold {
+    uint64_t generation;
+    size_t holders;
+};
 struct vv_plain {
     pthread_mutex_t mutex;
     struct vv_plain_commit **commits; /* by number; tombstones among them */
     struct vv_plain_move *moves;      /* oldest first */
     struct vv_plain_ref *refs;        /* by name; also those that were deleted */
-    uint64_t *holds;                  /* generations, in no order */
+    struct vv_plain_hold *holds;      /* in no order */
     size_t commit_count, move_count, ref_count, hold_count;
+    size_t commit_room, move_room, ref_room, unlisted; /* holds that memory was too short to list */
     size_t live_count;     /* commits that are not removed */
     struct vv_table by_id; /* id: struct vv_plain_commit; the newest with that id */
     uint64_t last_number, generation;
@@ -125,8 +130,11 @@ void vv_plain_take_back_move(struct vv_plain *plain);
 
 /* NOT_FOUND; MISUSE, naming it, when a ref names one of them. */
 varve_status vv_plain_check_removal(const struct vv_plain *plain, const varve_commit_id *ids, size_t count);
-/* Tombstones in a new generation; state and changes go. Checked before. */
+/* Tombstones in a new generation. Checked before. What they hold stays until vv_plain_forget: states may be asked for
+ * by who holds them. */
 void vv_plain_remove(struct vv_plain *plain, const varve_commit_id *ids, size_t count);
+/* A tombstone that no hold is older than: its state and what it changed go. */
+void vv_plain_forget(struct vv_plain_commit *commit);
 /* The least generation that is held; UINT64_MAX: nothing is. */
 uint64_t vv_plain_oldest_hold(const struct vv_plain *plain);
 /* Commits that retention gives up: all but the newest `retain` along each branch (by parents), and tags; none when
