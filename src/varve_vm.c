@@ -129,6 +129,7 @@ varve_status varve_session_deploy(varve_session *session, const void *code, size
     TRY(vv_door_need(code, "code"));
     TRY(take_deploy_options(&options, given));
     TRY(vv_deploy(guests, code, code_size, &options, id, receipt));
+    vv_session_show(session);
 out:
     return vv_door_leave(session, inside, error, rc);
 }
@@ -153,6 +154,7 @@ varve_status varve_session_migrate(varve_session *session, const varve_module_id
     if (move != NULL)
         TRY(vv_fail(VARVE_UNSUPPORTED, "this build migrates only with `move` NULL: memory and globals stay"));
     TRY(vv_migrate(guests, id, code, code_size, &options, receipt));
+    vv_session_show(session);
 out:
     return vv_door_leave(session, inside, error, rc);
 }
@@ -214,6 +216,8 @@ varve_status varve_session_call(varve_session *session, const varve_module_id *i
     TRY(vv_door_options(&options, sizeof options, given, "varve_call_options"));
     TRY(vv_door_flags(options.flags, VARVE_CALL_QUERY | VARVE_CALL_UNGUARDED, "varve_call_options"));
     TRY(vv_call(guests, id, function, args, arg_count, results, result_count, &options, receipt));
+    if ((options.flags & VARVE_CALL_QUERY) == 0)
+        vv_session_show(session);
 out:
     return vv_door_leave(session, inside, error, rc);
 }

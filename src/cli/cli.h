@@ -51,6 +51,7 @@ struct cli {
 
     /* What is open; ended by cli_close. */
     varve_store *store;
+    bool looks; /* it was opened to read only */
     varve_vm *vm;
     varve_session *session;
     char store_path[4096];
@@ -112,7 +113,10 @@ int cli_vm(struct cli *cli);                                     /* makes cli->v
 /* End the session by a commit unless --dry-run or nothing changed; says the commit line; adds CHANGED to the
  * answer. `chain`: the session goes on from the commit. */
 int cli_commit(struct cli *cli, const char *default_message, bool chain);
-void cli_close(struct cli *cli);
+/* `code`, or what went wrong with what had to be made durable yet. */
+int cli_close(struct cli *cli, int code);
+const char *cli_layout_name(varve_layout layout);
+bool cli_layout_parse(const char *text, varve_layout *layout);
 /* A verb that commits: common options, session, statement, commit. */
 int cli_step(struct cli *cli, int argc, char **argv, cli_command_fn statement, bool vm);
 /* A verb that only looks, at --at. */

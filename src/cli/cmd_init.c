@@ -12,7 +12,7 @@ int cmd_init(struct cli *cli, int argc, char **argv)
     varve_error error;
     int code = EXIT_DONE;
     const struct cli_option options[] = {
-        { "--layout", 0, "LAYOUT", "how bytes are placed: journal", .text = &layout },
+        { "--layout", 0, "LAYOUT", "how bytes are placed: journal (default), tree, flat, chain", .text = &layout },
         { "--retain", 0, "all|latest|N", "which commits are kept: all, or the newest of each branch",
           .text = &retain },
         { "--durability", 0, "durable|buffered", "whether a commit waits for the disk", .text = &durability },
@@ -25,9 +25,7 @@ int cmd_init(struct cli *cli, int argc, char **argv)
     if (argc > 1 && argv[1][0] == '\0')
         return cli_usage(cli, "DIR: no name is given");
     const char *given = argc > 1 ? argv[1] : cli->store_option != NULL ? cli->store_option : ".";
-    if (strcmp(layout, "flat") == 0 || strcmp(layout, "chain") == 0 || strcmp(layout, "tree") == 0)
-        return cli_error(cli, VARVE_UNSUPPORTED, "layout %s: this version has journal only", layout);
-    if (strcmp(layout, "journal") != 0)
+    if (!cli_layout_parse(layout, &store.layout))
         return cli_usage(cli, "--layout %s: journal, tree, flat or chain", layout);
     if (retain != NULL)
         code = cli_setting(cli, "retain", retain, &settings);
@@ -35,11 +33,13 @@ int cmd_init(struct cli *cli, int argc, char **argv)
         code = cli_setting(cli, "durability", durability, &settings);
     if (code != EXIT_DONE)
         return code;
+    const varve_layout wanted = store.layout;
     store.flags = VARVE_STORE_READ_ONLY;
+    store.layout = VARVE_LAYOUT_DEFAULT;
     if (varve_store_open(given, &store, &cli->store, &error) != VARVE_NOT_FOUND)
         return cli_error(cli, VARVE_EXISTS, "%s: already a store", given);
+    store.layout = wanted;
     store.flags = VARVE_STORE_CREATE;
-    store.layout = VARVE_LAYOUT_JOURNAL;
     if (varve_store_open(given, &store, &cli->store, &error) != VARVE_OK ||
         ((retain != NULL || durability != NULL) &&
          varve_store_configure(cli->store, &settings, &error) != VARVE_OK) ||

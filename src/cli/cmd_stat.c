@@ -8,14 +8,15 @@ static void print_text(struct cli *cli, const varve_store_info *info)
     char stored[24];
 
     cli_size_text(info->bytes_stored, stored);
-    (void)fprintf(cli->out, "store        %s\nlayout       journal, format %u\n", cli->store_path,
-                  info->format);
+    (void)fprintf(cli->out, "store        %s\nlayout       %s, format %u\n", cli->store_path,
+                  cli_layout_name(info->layout), info->format);
     (void)fprintf(cli->out, "commits      %" PRIu64 "\nrefs         %" PRIu64 "\n", info->commits,
                   info->refs);
     (void)fprintf(cli->out, "stored       %s\ndurability   %s\n", stored,
                   info->durability == VARVE_BUFFERED ? "buffered" : "durable");
     cli_size_text(info->journal_bytes, stored);
-    (void)fprintf(cli->out, "journal      %s\n", stored);
+    if (info->layout == VARVE_LAYOUT_JOURNAL)
+        (void)fprintf(cli->out, "journal      %s\n", stored);
     cli_size_text(info->bytes_reclaimable, stored);
     (void)fprintf(cli->out, "reclaimable  %s\n", stored);
     if (info->retain == VARVE_RETAIN_ALL)
@@ -52,7 +53,7 @@ int cmd_stat(struct cli *cli, int argc, char **argv)
         print_text(cli, &info);
         return EXIT_DONE;
     }
-    cli_set(cli, "layout", json_string("journal"));
+    cli_set(cli, "layout", json_string(cli_layout_name(info.layout)));
     cli_set(cli, "format", json_integer(info.format));
     cli_set(cli, "commits", json_integer((json_int_t)info.commits));
     cli_set(cli, "refs", json_integer((json_int_t)info.refs));

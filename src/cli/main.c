@@ -162,7 +162,7 @@ static int run_command(struct cli *cli, const struct command *command, int argc,
     int code = command->run(cli, argc, argv);
     if (code == EXIT_DONE)
         cli_flush(cli);
-    cli_close(cli);
+    code = cli_close(cli, code);
     if (fflush(stdout) != 0 && code == EXIT_DONE)
         code = cli_error(cli, VARVE_IO, "standard output: %s", strerror(errno));
     if (cli->json)

@@ -255,6 +255,7 @@ int cli_open_store(struct cli *cli, bool read_only)
     if (wait != NULL && (!cli_parse_u64(wait, &wait_ms) || wait_ms > UINT32_MAX))
         return cli_usage(cli, "VARVE_WAIT: not a number of milliseconds: %s", wait);
     options.flags = read_only ? VARVE_STORE_READ_ONLY : 0;
+    cli->looks = read_only;
     options.wait_ms = (uint32_t)wait_ms;
     options.finding = on_finding;
     options.context = cli;
@@ -372,15 +373,46 @@ int cli_begin(struct cli *cli, bool looking)
     return status == VARVE_OK ? EXIT_DONE : cli_fail(cli, &error, NULL);
 }
 
-void cli_close(struct cli *cli)
+const char *cli_layout_name(varve_layout layout)
+{
+    static const char *const names[] = { "default", "flat", "chain", "tree", "journal" };
+
+    return (size_t)layout < sizeof names / sizeof *names ? names[layout] : "unknown";
+}
+
+bool cli_layout_parse(const char *text, varve_layout *layout)
+{
+    for (varve_layout i = VARVE_LAYOUT_FLAT; i <= VARVE_LAYOUT_JOURNAL; i++)
+        if (strcmp(text, cli_layout_name(i)) == 0) {
+            *layout = i;
+            return true;
+        }
+    return false;
+}
+
+/* A process that ends holds nothing: what a layout keeps in memory until it is persisted is persisted now. */
+static int persist(struct cli *cli)
+{
+    varve_store_info info = VARVE_INIT(varve_store_info);
+    varve_error error;
+
+    if (cli->store == NULL || cli->looks || varve_store_stat(cli->store, &info, &error) != VARVE_OK ||
+        (info.layout != VARVE_LAYOUT_FLAT && info.layout != VARVE_LAYOUT_CHAIN))
+        return EXIT_DONE;
+    return varve_store_persist(cli->store, &error) == VARVE_OK ? EXIT_DONE : cli_fail(cli, &error, NULL);
+}
+
+int cli_close(struct cli *cli, int code)
 {
     watch(NULL);
     varve_session_abort(cli->session);
     cli->session = NULL;
+    const int persisted = persist(cli);
     varve_store_close(cli->store);
     cli->store = NULL;
     varve_vm_free(cli->vm);
     cli->vm = NULL;
+    return code != EXIT_DONE ? code : persisted;
 }
 
 /* ---- commit ----------------------------------------------------------------------------------- */

@@ -237,6 +237,40 @@ varve_status vv_session_root(varve_session *session, varve_root *root)
     return rc;
 }
 
+/* ---- Showing ---------------------------------------------------------------------------------- */
+
+static bool is_current(const varve_image *image)
+{
+    return image->working->image == image && !image->working->removed;
+}
+
+/* What is shown is a cache, so that its failure is nobody's but the layout's, which knows the file to be wrong. */
+static void show(const varve_session *session, struct sealed *sealed)
+{
+    const struct vv_layout *layout = session->store->layout;
+
+    for (varve_image *image = session->images; image != NULL; image = image->next) {
+        struct vv_module *module = NULL;
+        if (image->working->removed)
+            (void)layout->live(session->store->place, &image->working->id, NULL, NULL);
+        else if (is_current(image) &&
+                 vv_state_get(&sealed->state, &image->working->id, &module) == VARVE_OK && module != NULL)
+            (void)layout->live(session->store->place, &module->id, &module->memory,
+                               vv_image_bytes(image->image));
+    }
+}
+
+void vv_session_show(varve_session *session)
+{
+    struct sealed sealed;
+
+    if (session->store->layout->live == NULL || session->read_only ||
+        seal_all(session, &sealed) != VARVE_OK)
+        return;
+    show(session, &sealed);
+    sealed_release(&sealed);
+}
+
 /* ---- Telling ---------------------------------------------------------------------------------- */
 
 static varve_status tell_module(struct vv_module *module, varve_module_info *info)
@@ -496,11 +530,6 @@ out:
     return rc;
 }
 
-static bool is_current(const varve_image *image)
-{
-    return image->working->image == image && !image->working->removed;
-}
-
 /* Images hold what was committed: let that be their base. What cannot be kept is freed with the session. */
 static void warm_images(varve_session *session, struct vv_state *state)
 {
@@ -689,7 +718,10 @@ varve_status vv_session_commit(varve_session *session, const varve_commit_option
     *ended = false;
     if (session->read_only)
         return vv_fail(VARVE_MISUSE, "the session is read-only: it can only be aborted");
+    TRY(vv_store_check_durability(session->store, options->durability));
     TRY(seal_all(session, &attempt.sealed));
+    if (session->store->layout->live != NULL)
+        show(session, &attempt.sealed);
     TRY(vv_state_root(&attempt.sealed.state, &root));
     if (memcmp(&root, &session->base_root, sizeof root) == 0 && !(options->flags & VARVE_COMMIT_EMPTY)) {
         rc = make_base_durable(session, options);

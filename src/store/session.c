@@ -2,6 +2,7 @@
  * working.c, its savepoints in undo.c, what it comes to in seal.c. */
 #include "store/session.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -59,6 +60,21 @@ varve_status vv_session_draw(varve_session *session)
     return session->seed_given ? VARVE_OK : vv_clock_random(session->seed, sizeof session->seed);
 }
 
+/* Layouts that keep one line of commits have room for one session that may add to it. */
+static varve_status take_turn(varve_session *session)
+{
+    varve_store *store = session->store;
+
+    if (session->read_only || (store->layout->can & VV_CAN_SESSIONS) != 0)
+        return VARVE_OK;
+    session->writes = !atomic_exchange(&store->writing, true);
+    return session->writes ? VARVE_OK
+                           : vv_fail(VARVE_UNSUPPORTED,
+                                     "the layout %s has one session at a time that may commit: end it first, "
+                                     "or begin this one read-only; tree and journal have any number",
+                                     store->layout->name);
+}
+
 varve_status vv_session_begin(varve_store *store, const varve_session_options *options, varve_session **out)
 {
     varve_session *session = NULL;
@@ -71,6 +87,7 @@ varve_status vv_session_begin(varve_store *store, const varve_session_options *o
     atomic_flag_clear(&session->inside);
     vv_table_init(&session->workings, sizeof(varve_module_id));
     session->read_only = store->read_only || (options->flags & VARVE_SESSION_READ_ONLY);
+    TRY(take_turn(session));
     session->time_given = options->time_ns;
     session->seed_given = options->seed != NULL;
     if (session->seed_given)
@@ -126,15 +143,32 @@ void vv_session_free(varve_session *session, bool warm)
     vv_free(session->undo);
     vv_free(session->marks);
     vv_free(session->branch);
+    if (session->writes)
+        session->store->writing = false;
     session->store->sessions--;
     vv_store_close(session->store);
     vv_free(session);
+}
+
+/* What files showed of this session's calls is shown no more. They are caches: a failure leaves one that the layout
+ * knows to be wrong. */
+static void show_base(varve_session *session)
+{
+    const struct vv_layout *layout = session->store->layout;
+
+    if (layout->live == NULL || session->read_only)
+        return;
+    for (varve_image *image = session->images; image != NULL; image = image->next) {
+        const struct vv_module *base = image->working->base;
+        (void)layout->live(session->store->place, &image->working->id, base == NULL ? NULL : &base->memory, NULL);
+    }
 }
 
 void vv_session_abort(varve_session *session)
 {
     if (session->hooks.outcome != NULL)
         session->hooks.outcome(session->hooks.context, false);
+    show_base(session);
     for (varve_image *image = session->images; image != NULL; image = image->next) {
         const bool back = session->poisoned == VARVE_OK && image->origin != NULL && image->image != NULL &&
                           vv_image_reset(image->image) == VARVE_OK;

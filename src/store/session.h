@@ -100,6 +100,7 @@ struct varve_session {
     bool branch_exists; /* commit expects the branch at `branch_at`; else that there is none */
     varve_commit_id branch_at;
     bool read_only, tainted;
+    bool writes; /* it is the one session of its store that may commit (struct varve_store, `writing`) */
     varve_status poisoned;       /* VARVE_OK: not */
     int64_t time_given, time_ns; /* given: 0 when drawn */
     bool seed_given;
@@ -188,6 +189,8 @@ varve_status vv_session_next_module(varve_session *session, const varve_module_i
                                     varve_module_info *info); /* END */
 varve_status vv_session_prove(varve_session *session, const varve_module_id *id, uint64_t page,
                               struct vv_bytes *proof);
+/* A call went well: let a layout that shows the state in files as calls change it do so. */
+void vv_session_show(varve_session *session);
 /* As varve_session_commit. `ended`: it succeeded without CHAIN, and the session is gone. */
 varve_status vv_session_commit(varve_session *session, const varve_commit_options *options,
                                varve_commit **commit, bool *ended);

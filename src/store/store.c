@@ -23,7 +23,10 @@ enum {
     POOL_BUDGET = 256 * 1 << 20 /* private bytes of images that wait for their next session */
 };
 
-static const struct vv_layout *const layouts[] = { &vv_layout_journal };
+/* The first is what a store is made with unless another is asked for. */
+static const struct vv_layout *const layouts[] = {
+    &vv_layout_journal,
+};
 
 /* ---- The format file -------------------------------------------------------------------------- */
 
@@ -31,6 +34,14 @@ static const struct vv_layout *layout_named(const char *name, size_t length)
 {
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
         if (strlen(layouts[i]->name) == length && memcmp(layouts[i]->name, name, length) == 0)
+            return layouts[i];
+    return NULL;
+}
+
+static const struct vv_layout *layout_with(varve_layout id)
+{
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        if (id == layouts[i]->id || id == VARVE_LAYOUT_DEFAULT)
             return layouts[i];
     return NULL;
 }
@@ -246,7 +257,8 @@ static bool is_half_made(const varve_store *store)
 }
 
 /* Under the lock, in a directory without a format. */
-static varve_status make(varve_store *store, const struct vv_layout_options *options)
+static varve_status make(varve_store *store, const struct vv_layout *layout,
+                         const struct vv_layout_options *options)
 {
     char text[FORMAT_LIMIT];
     varve_status rc = VARVE_OK;
@@ -260,12 +272,12 @@ static varve_status make(varve_store *store, const struct vv_layout_options *opt
     }
     TRY(vv_dir_sync(
         &store->dir)); /* .varve itself, before there are files that only `making` in it explains */
-    TRY(layouts[0]->create(&store->dir, options));
-    const int size = snprintf(text, sizeof text, "varve %d %s\n", (int)VV_FORMAT, layouts[0]->name);
+    TRY(layout->create(&store->dir, options));
+    const int size = snprintf(text, sizeof text, "varve %d %s\n", (int)VV_FORMAT, layout->name);
     TRY(vv_dir_publish(&store->own, "format", text, (size_t)size));
     TRY(vv_dir_unlink(&store->own, "making"));
     TRY(vv_dir_sync(&store->own));
-    store->layout = layouts[0];
+    store->layout = layout;
 out:
     return rc;
 }
@@ -414,6 +426,16 @@ static uint64_t newest_kept(const struct vv_config *config)
     return config->retain == VARVE_RETAIN_ALL ? 0 : config->retain;
 }
 
+varve_status vv_store_check_durability(const varve_store *store, varve_durability asked)
+{
+    if (asked != VARVE_DURABLE || (store->layout->can & VV_CAN_DURABLE) != 0)
+        return VARVE_OK;
+    return vv_fail(VARVE_UNSUPPORTED,
+                   "the layout %s makes commits last when the store is persisted, not at each commit: ask for "
+                   "BUFFERED and persist, or use the layout tree or journal",
+                   store->layout->name);
+}
+
 /* The defaults, what the store has of its own, what this opening asks for. */
 static varve_status read_config(varve_store *store, const varve_store_options *options)
 {
@@ -423,6 +445,10 @@ static varve_status read_config(varve_store *store, const varve_store_options *o
 
     if (rc != VARVE_OK)
         return vv_fail_within(rc, "%s", store->path);
+    if ((store->layout->can & VV_CAN_DURABLE) == 0)
+        store->config.durability = VARVE_BUFFERED;
+    if (vv_store_check_durability(store, asked.durability) != VARVE_OK)
+        return VARVE_UNSUPPORTED;
     vv_config_merge(&store->config, &own);
     vv_config_merge(&store->config, &asked);
     store->durability = store->config.durability;
@@ -442,8 +468,9 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     };
     varve_status rc = VARVE_OK;
 
-    if (create && options->layout != VARVE_LAYOUT_DEFAULT && options->layout != layouts[0]->id)
-        return vv_fail(VARVE_UNSUPPORTED, "%s: this varve makes stores of the layout journal only", path);
+    const struct vv_layout *wanted = layout_with(options->layout);
+    if (create && wanted == NULL)
+        return vv_fail(VARVE_UNSUPPORTED, "%s: this varve makes no stores of the layout asked for", path);
     TRY(store_alloc(path, &store));
     store->read_only = place_options.read_only;
     TRY(create ? make_directories(store, vfs) : open_directories(store, vfs));
@@ -460,7 +487,7 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     if (store->layout == NULL) {
         rc = read_format(store); /* whoever had the lock may have made the store meanwhile */
         if (rc == VARVE_NOT_FOUND)
-            rc = make(store, &place_options);
+            rc = make(store, wanted, &place_options);
         TRY(rc);
     }
     if (!store->read_only)
@@ -488,6 +515,7 @@ varve_status vv_store_configure(varve_store *store, const varve_store_options *o
     varve_status rc = VARVE_OK;
 
     (void)pthread_mutex_lock(&store->mutex);
+    TRY(vv_store_check_durability(store, asked.durability));
     TRY(vv_config_read(&store->own, &own));
     vv_config_merge(&own, &asked);
     TRY(vv_config_write(&store->own, &own));

@@ -1,6 +1,6 @@
 /* store.h - an open store: its directory, lock, layout, and who uses it.
  *
- *   .varve/format   "varve 1 journal": read before anything else is believed; published last when a store is made
+ *   .varve/format   "varve 1 journal" (the layout's name): read before anything else is believed; published last when a store is made
  *   .varve/making   there while a store is being made: what lies in the directory then is half-made and may go
  *   .varve/config   settings of the store's own (config.h)
  *   .varve/lock     never unlinked; byte 0: the writer (exclusive), or whoever reads what no writer may change
@@ -34,6 +34,7 @@ struct varve_store {
     bool read_only;
     struct vv_worker worker; /* of a store that is written to, unless it was opened without threads */
     unsigned _Atomic sessions; /* begun and not ended */
+    bool _Atomic writing; /* one of them may commit; kept only where the layout has room for one */
     pid_t owner;               /* the process that opened it: a forked child has a copy and may only close it */
     unsigned _Atomic holders;  /* the opener and every session and commit: the last one closes */
     char *path;
@@ -57,6 +58,8 @@ varve_status vv_store_configure(varve_store *store, const varve_store_options *o
 void vv_store_stat(varve_store *store, varve_store_info *info);
 /* MISUSE, naming it, when the store was opened to read only. */
 varve_status vv_store_writable(const varve_store *store);
+/* UNSUPPORTED, naming layouts that can, when commits of this store cannot be as durable as that. */
+varve_status vv_store_check_durability(const varve_store *store, varve_durability asked);
 /* How the store's images learn what was written. Lent until the store is closed. */
 varve_status vv_store_tracker(varve_store *store, struct vv_tracker **tracker);
 

@@ -258,7 +258,7 @@ int tool_end(struct tool *tool, const char *text, bool keep)
         tool->code = cli_commit(cli, text, false);
     if (tool->code == EXIT_DONE)
         cli_flush(cli);
-    cli_close(cli);
+    tool->code = cli_close(cli, tool->code);
     if (fflush(stdout) != 0 && tool->code == EXIT_DONE)
         tool->code = cli_error(cli, VARVE_IO, "standard output: %s", strerror(errno));
     return tool->code;

@@ -22,7 +22,6 @@ refuses 'a file as a store' 1 'no store' varve --store /etc/passwd log
 refuses 'a long path' 1 'File name too long' varve --store "$long" log
 refuses 'no path' 2 'no DIR' varve --store '' log
 refuses 'an option without its value' 2 'needs a value' varve log --store
-refuses 'a layout of later' 1 'journal only' varve init s --layout tree
 refuses 'retention of nothing' 2 'how many' varve init s --retain 0
 refuses 'another durability' 2 'durable or buffered' varve init s --durability lazy
 refuses 'a layout of never' 2 'journal' varve init s --layout round
