@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "page/proof.h"
 #include "page/root.h"
+#include "store/clone.h"
 #include "store/diff.h"
 #include "store/history.h"
 #include "store/session.h"
@@ -192,6 +193,87 @@ varve_status varve_store_maintain(varve_store *store, const varve_maintain_optio
         *bytes_freed = freed;
 out:
     return vv_error_deliver(error, rc);
+}
+
+varve_status varve_store_clone(varve_store *store, const char *path, const varve_clone_options *given,
+                               varve_error *error)
+{
+    varve_clone_options options = { 0 };
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_door_need(path, "path"));
+    TRY(vv_door_options(&options, sizeof options, given, "varve_clone_options"));
+    if (options.layout > VARVE_LAYOUT_JOURNAL)
+        TRY(vv_fail(VARVE_MISUSE, "varve_clone_options has a layout that does not exist"));
+    TRY(vv_store_clone(store, &vv_vfs_system, path, &options));
+out:
+    return vv_error_deliver(error, rc);
+}
+
+struct varve_files {
+    varve_file_info *list; /* their texts are their own */
+    size_t count, next;
+};
+
+static varve_status note_file(void *context, const struct vv_file_facts *file)
+{
+    varve_files *files = context;
+    char *path = NULL, *what = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_resize(&files->list, files->count + 1, sizeof *files->list));
+    TRY(vv_strdup(&path, file->path));
+    TRY(vv_strdup(&what, file->what));
+    files->list[files->count++] = (varve_file_info){
+        .size = sizeof(varve_file_info), .path = path, .bytes = file->bytes, .links = file->links, .what = what
+    };
+    path = NULL;
+out:
+    vv_free(path);
+    return rc;
+}
+
+varve_status varve_files_open(varve_store *store, varve_files **files, varve_error *error)
+{
+    varve_files *made = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_door_need(files, "files"));
+    *files = NULL;
+    TRY(vv_door_need(store, "store"));
+    TRY(vv_alloc(&made, 1, sizeof *made));
+    TRY(store->layout->files(store->place, note_file, made));
+    *files = made;
+    made = NULL;
+out:
+    varve_files_close(made);
+    return vv_error_deliver(error, rc);
+}
+
+varve_status varve_files_next(varve_files *files, const varve_file_info **info, varve_error *error)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_door_need(files, "files"));
+    TRY(vv_door_need(info, "info"));
+    if (files->next == files->count)
+        return VARVE_END;
+    *info = &files->list[files->next++];
+out:
+    return vv_error_deliver(error, rc);
+}
+
+void varve_files_close(varve_files *files)
+{
+    if (files == NULL)
+        return;
+    for (size_t i = 0; i < files->count; i++) {
+        vv_free((char *)files->list[i].path);
+        vv_free((char *)files->list[i].what);
+    }
+    vv_free(files->list);
+    vv_free(files);
 }
 
 varve_status varve_store_check(const char *path, const varve_check_options *given, uint64_t *damage,

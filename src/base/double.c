@@ -187,6 +187,13 @@ static int double_size(const struct vv_vfs *self, int fd, uint64_t *size, uint64
     return inner->size(inner, fd, size, allocated, inode);
 }
 
+static int double_links(const struct vv_vfs *self, int fd, uint64_t *links)
+{
+    const struct vv_vfs *inner = double_of(self)->inner;
+
+    return inner->links(inner, fd, links);
+}
+
 static int double_mkdir(const struct vv_vfs *self, int dir, const char *name)
 {
     struct vv_double *d = double_of(self);
@@ -281,6 +288,7 @@ void vv_double_init(struct vv_double *d, const struct vv_vfs *inner)
             .truncate = double_truncate,
             .punch = double_punch,
             .size = double_size,
+            .links = double_links,
             .mkdir = double_mkdir,
             .rename = double_rename,
             .unlink = double_unlink,

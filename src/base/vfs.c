@@ -183,6 +183,17 @@ static int system_size(const struct vv_vfs *self, int fd, uint64_t *size, uint64
     return 0;
 }
 
+static int system_links(const struct vv_vfs *self, int fd, uint64_t *links)
+{
+    struct stat status;
+
+    (void)self;
+    if (fstat(fd, &status) != 0)
+        return errno;
+    *links = (uint64_t)status.st_nlink;
+    return 0;
+}
+
 static int system_mkdir(const struct vv_vfs *self, int dir, const char *name)
 {
     (void)self;
@@ -304,6 +315,7 @@ const struct vv_vfs vv_vfs_system = {
     .truncate = system_truncate,
     .punch = system_punch,
     .size = system_size,
+    .links = system_links,
     .mkdir = system_mkdir,
     .rename = system_rename,
     .unlink = system_unlink,
@@ -736,6 +748,13 @@ varve_status vv_file_allocated(const struct vv_file *file, uint64_t *bytes)
     uint64_t size = 0;
 
     return measure(file, &size, bytes);
+}
+
+varve_status vv_file_links(const struct vv_file *file, uint64_t *links)
+{
+    const int number = file->vfs->links(file->vfs, file->fd, links);
+
+    return number == 0 ? VARVE_OK : vv_fail_errno(number, "look at %s", file->name);
 }
 
 varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size,

@@ -52,6 +52,7 @@ struct vv_vfs {
     int (*truncate)(const struct vv_vfs *self, int fd, uint64_t size);                       /* (W) */
     int (*punch)(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size);         /* (W) a hole: zeros */
     int (*size)(const struct vv_vfs *self, int fd, uint64_t *size, uint64_t *allocated, uint64_t *inode);
+    int (*links)(const struct vv_vfs *self, int fd, uint64_t *links); /* how many names the file has */
     int (*mkdir)(const struct vv_vfs *self, int dir, const char *name);                      /* (W) */
     int (*rename)(const struct vv_vfs *self, int dir, const char *from, const char *to, bool replace); /* (W) */
     int (*unlink)(const struct vv_vfs *self, int dir, const char *name, bool directory);     /* (W) */
@@ -133,6 +134,7 @@ varve_status vv_file_truncate(struct vv_file *file, uint64_t size);
 /* Give back the space of a range, which reads as zeros then. Where the system cannot, nothing is done. */
 varve_status vv_file_punch(struct vv_file *file, uint64_t offset, uint64_t size);
 varve_status vv_file_size(const struct vv_file *file, uint64_t *size);
+varve_status vv_file_links(const struct vv_file *file, uint64_t *links); /* how many names it has */
 varve_status vv_file_allocated(const struct vv_file *file, uint64_t *bytes);
 /* Lock a byte range; VARVE_BUSY names the holder. Waits up to `wait_ms`. The lock goes with the file. */
 varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size,

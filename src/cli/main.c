@@ -34,6 +34,7 @@ static const struct command {
     { "keep and prove", "fsck", "read everything, report what is wrong", cmd_fsck },
     { NULL, "gc", "apply retention, give back space", cmd_gc },
     { NULL, "config", "list, get or set what the store keeps of its own", cmd_config },
+    { NULL, "clone", "copy a whole store, also into another layout", cmd_clone },
     { NULL, "prove", "prove what a commit holds at one page", cmd_prove },
     { NULL, "verify", "check a proof; needs no store", cmd_verify },
 };

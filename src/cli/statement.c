@@ -595,15 +595,86 @@ int statement_remove(struct cli *cli, int argc, char **argv)
     return EXIT_DONE;
 }
 
+struct file_row {
+    char *path, *what;
+};
+
+static void print_row(struct cli *cli, const char *const cells[3], const int widths[3])
+{
+    (void)fprintf(cli->out, "| %-*s | %-*s | %-*s |\n", widths[0], cells[0], widths[1], cells[1], widths[2], cells[2]);
+}
+
+/* As the tables of the design notes: the directory once, then a file a row. */
+static void print_files(struct cli *cli, const struct file_row *rows, size_t count)
+{
+    const char *titles[3] = { "Base directory", "Files", "Comment" };
+    int widths[3];
+    char rules[3][4096];
+
+    for (int i = 0; i < 3; i++)
+        widths[i] = (int)strlen(titles[i]);
+    for (size_t i = 0; i < count; i++) {
+        const int lengths[3] = { (int)strlen(cli->store_path), (int)strlen(rows[i].path), (int)strlen(rows[i].what) };
+        for (int k = 0; k < 3; k++)
+            widths[k] = lengths[k] > widths[k] ? lengths[k] : widths[k];
+    }
+    print_row(cli, titles, widths);
+    for (int i = 0; i < 3; i++) {
+        const size_t width = (size_t)widths[i] < sizeof rules[i] ? (size_t)widths[i] : sizeof rules[i] - 1;
+        memset(rules[i], '-', width);
+        rules[i][width] = '\0';
+    }
+    (void)fprintf(cli->out, "|-%s-|-%s-|-%s-|\n", rules[0], rules[1], rules[2]);
+    for (size_t i = 0; i < count; i++)
+        print_row(cli, (const char *const[3]){ i == 0 ? cli->store_path : "", rows[i].path, rows[i].what }, widths);
+}
+
+static int list_files(struct cli *cli)
+{
+    varve_files *files = NULL;
+    const varve_file_info *info = NULL;
+    struct file_row *rows = NULL;
+    size_t count = 0;
+    varve_error error;
+    int code = EXIT_DONE;
+
+    varve_status status = varve_files_open(cli->store, &files, &error);
+    while (status == VARVE_OK && (status = varve_files_next(files, &info, &error)) == VARVE_OK) {
+        struct file_row *more = realloc(rows, (count + 1) * sizeof *rows);
+        if (more == NULL) {
+            code = cli_error(cli, VARVE_MEMORY, "out of memory");
+            break;
+        }
+        rows = more;
+        rows[count++] = (struct file_row){ (char *)info->path, (char *)info->what }; /* lent by `files` */
+        if (cli->json)
+            cli_line(cli, json_pack("{s:s, s:I, s:I, s:s}", "path", info->path, "bytes", (json_int_t)info->bytes,
+                                    "links", (json_int_t)info->links, "what", info->what));
+    }
+    if (status != VARVE_OK && status != VARVE_END)
+        code = cli_fail(cli, &error, NULL);
+    if (code == EXIT_DONE)
+        print_files(cli, rows, count);
+    free(rows);
+    varve_files_close(files);
+    return code;
+}
+
 int statement_ls(struct cli *cli, int argc, char **argv)
 {
-    const struct cli_option options[] = { { .name = NULL } };
+    bool files = false;
+    const struct cli_option options[] = {
+        { "--files", 0, NULL, "the files of the store instead, and what each is for", .flag = &files },
+        { .name = NULL },
+    };
     varve_module_info module = VARVE_INIT(varve_module_info);
     varve_module_id after;
     int code = EXIT_DONE;
 
     if (!cli_options(cli, &argc, argv, options, "", "List the modules and images of the state.", 0, 0, &code))
         return code;
+    if (files)
+        return list_files(cli);
     for (bool first = true;
          varve_session_next_module(cli->session, first ? NULL : &after, &module, NULL) == VARVE_OK;
          first = false) {

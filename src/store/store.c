@@ -2,6 +2,7 @@
  *
  * Moves:  OPEN    read the format, lock, let the layout finish what a crash left       [vv_store_open]
  *         CREATE  lock, `making`, names synced, the layout's files, format, no `making`  [make, finish_making]
+ *         CLONE   CREATE with `cloning` beside the format until all commits are there: nobody opens it meanwhile
  * A crash at any step of CREATE leaves a directory without a format, which is no store; a later CREATE goes on
  * from there. It removes what it finds only while `making` says that all of it is half-made, so that a store
  * which lost its format is never taken for an empty one.
@@ -38,7 +39,7 @@ static const struct vv_layout *layout_named(const char *name, size_t length)
     return NULL;
 }
 
-static const struct vv_layout *layout_with(varve_layout id)
+const struct vv_layout *vv_layout_with(varve_layout id)
 {
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
         if (id == layouts[i]->id || id == VARVE_LAYOUT_DEFAULT)
@@ -247,10 +248,10 @@ out:
     return rc;
 }
 
-static bool is_half_made(const varve_store *store)
+static bool has_own(const varve_store *store, const char *name)
 {
     struct vv_file file = VV_FILE_NONE;
-    const varve_status rc = vv_file_open(&store->own, "making", VV_OPEN_READ, &file);
+    const varve_status rc = vv_file_open(&store->own, name, VV_OPEN_READ, &file);
 
     vv_file_close(&file);
     return rc == VARVE_OK;
@@ -263,7 +264,7 @@ static varve_status make(varve_store *store, const struct vv_layout *layout,
     char text[FORMAT_LIMIT];
     varve_status rc = VARVE_OK;
 
-    if (is_half_made(store)) {
+    if (has_own(store, "making")) {
         TRY(vv_dir_sync(&store->own)); /* its name may be as new as a crash ago */
         TRY(wipe(store));
     } else {
@@ -273,6 +274,8 @@ static varve_status make(varve_store *store, const struct vv_layout *layout,
     TRY(vv_dir_sync(
         &store->dir)); /* .varve itself, before there are files that only `making` in it explains */
     TRY(layout->create(&store->dir, options));
+    if (store->cloning)
+        TRY(vv_dir_publish(&store->own, "cloning", "", 0));
     const int size = snprintf(text, sizeof text, "varve %d %s\n", (int)VV_FORMAT, layout->name);
     TRY(vv_dir_publish(&store->own, "format", text, (size_t)size));
     TRY(vv_dir_unlink(&store->own, "making"));
@@ -288,7 +291,7 @@ static varve_status finish_making(varve_store *store)
 {
     varve_status rc = VARVE_OK;
 
-    if (!is_half_made(store))
+    if (!has_own(store, "making"))
         return VARVE_OK;
     TRY(vv_dir_sync(&store->own));
     TRY(vv_dir_unlink(&store->own, "making"));
@@ -455,8 +458,19 @@ static varve_status read_config(varve_store *store, const varve_store_options *o
     return VARVE_OK;
 }
 
-varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
-                           varve_store **out)
+/* A store that a clone is or was being made into is nobody else's. */
+static varve_status check_cloning(const varve_store *store)
+{
+    if (store->cloning)
+        return vv_fail(VARVE_EXISTS, "%s: a store is there already", store->path);
+    if (has_own(store, "cloning"))
+        return vv_fail(VARVE_NOT_FOUND,
+                       "%s: a clone into it was not finished: remove the directory and clone again", store->path);
+    return VARVE_OK;
+}
+
+static varve_status open_store(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
+                               bool cloning, varve_store **out)
 {
     const bool create = options->flags & VARVE_STORE_CREATE;
     varve_store *store = NULL;
@@ -468,11 +482,12 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     };
     varve_status rc = VARVE_OK;
 
-    const struct vv_layout *wanted = layout_with(options->layout);
+    const struct vv_layout *wanted = vv_layout_with(options->layout);
     if (create && wanted == NULL)
         return vv_fail(VARVE_UNSUPPORTED, "%s: this varve makes no stores of the layout asked for", path);
     TRY(store_alloc(path, &store));
     store->read_only = place_options.read_only;
+    store->cloning = cloning;
     TRY(create ? make_directories(store, vfs) : open_directories(store, vfs));
 
     /* A format that this varve does not know may lock in ways that it does not know either: look there first. */
@@ -484,12 +499,12 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
         goto out;
     }
     TRY(take_lock(store, store->read_only && (store->layout->can & VV_CAN_READ_BESIDE), options->wait_ms));
-    if (store->layout == NULL) {
+    if (store->layout == NULL)
         rc = read_format(store); /* whoever had the lock may have made the store meanwhile */
-        if (rc == VARVE_NOT_FOUND)
-            rc = make(store, wanted, &place_options);
-        TRY(rc);
-    }
+    if (rc == VARVE_OK)
+        TRY(check_cloning(store));
+    else
+        TRY(rc == VARVE_NOT_FOUND ? make(store, wanted, &place_options) : rc);
     if (!store->read_only)
         TRY(finish_making(store));
     TRY(check_layout(store, options->layout));
@@ -505,6 +520,28 @@ varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const var
     store = NULL;
 out:
     vv_store_close(store);
+    return rc;
+}
+
+varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
+                           varve_store **store)
+{
+    return open_store(vfs, path, options, false, store);
+}
+
+varve_status vv_store_begin_clone(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
+                                  varve_store **store)
+{
+    return open_store(vfs, path, options, true, store);
+}
+
+varve_status vv_store_end_clone(varve_store *store)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_dir_unlink(&store->own, "cloning"));
+    TRY(vv_dir_sync(&store->own));
+out:
     return rc;
 }
 

@@ -2,6 +2,7 @@
  *
  *   .varve/format   "varve 1 journal" (the layout's name): read before anything else is believed; published last when a store is made
  *   .varve/making   there while a store is being made: what lies in the directory then is half-made and may go
+ *   .varve/cloning  there while another store is being copied into it: then it is no store yet
  *   .varve/config   settings of the store's own (config.h)
  *   .varve/lock     never unlinked; byte 0: the writer (exclusive), or whoever reads what no writer may change
  *                   meanwhile (shared); further bytes: the layout's, for readers beside a writer; the writer's pid as text
@@ -31,7 +32,7 @@ struct varve_store {
     struct vv_pool *pool;
     struct vv_config config;            /* in force; guarded by `mutex` */
     varve_durability _Atomic durability; /* the same */
-    bool read_only;
+    bool read_only, cloning;
     struct vv_worker worker; /* of a store that is written to, unless it was opened without threads */
     unsigned _Atomic sessions; /* begun and not ended */
     bool _Atomic writing; /* one of them may commit; kept only where the layout has room for one */
@@ -43,6 +44,13 @@ struct varve_store {
 /* As varve_store_open, over any vfs; what the door and the tests call. */
 varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
                            varve_store **store);
+/* The same, with CREATE, for a store that is to be filled from another: nobody opens it before vv_store_end_clone, and
+ * what is left of one that never came so far can only be removed. EXISTS. */
+varve_status vv_store_begin_clone(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
+                                  varve_store **store);
+varve_status vv_store_end_clone(varve_store *store); /* what it holds is durable */
+/* NULL: this varve has no such layout. DEFAULT: what stores are made with. */
+const struct vv_layout *vv_layout_with(varve_layout id);
 /* A store over a place that is open already and becomes the store's, without directory and lock; for tests of what
  * stands on a layout. On failure the place stays the caller's. */
 varve_status vv_store_new(const struct vv_layout *layout, struct vv_place *place, varve_store **store);

@@ -1061,5 +1061,6 @@ const struct vv_layout vv_layout_journal = {
     .tidy = journal_tidy,
     .settle = vv_place_snapshot_settle,
     .stat = journal_stat,
+    .files = vv_place_files,
     .check = vv_journal_check,
 };

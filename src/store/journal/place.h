@@ -206,6 +206,9 @@ uint64_t vv_place_reclaimable(struct vv_place *place);
 varve_status vv_place_maintain(struct vv_place *place, uint32_t flags, varve_progress_fn progress,
                                void *context, uint64_t *freed);
 
+/* files.c */
+varve_status vv_place_files(struct vv_place *place, vv_file_facts_fn each, void *context);
+
 /* remove.c */
 varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,
                              int64_t time_ns);
