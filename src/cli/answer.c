@@ -385,11 +385,11 @@ const char *cli_kind_name(varve_kind kind)
 
 json_t *cli_json_module(const varve_module_info *info)
 {
-    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:I, s:o, s:I}", "id", cli_json_hex(info->id.bytes, 32),
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:I, s:o, s:I, s:o}", "id", cli_json_hex(info->id.bytes, 32),
                      "name", cli_json_text(info->name), "kind", cli_kind_name(info->kind), "code",
                      cli_json_hex(info->code, 32), "owner", cli_json_hex(info->owner, 32), "memory_size",
                      (json_int_t)info->memory_size, "memory_root", cli_json_hex(info->memory_root, 32),
-                     "globals", (json_int_t)info->globals);
+                     "globals", (json_int_t)info->globals, "leaf", cli_json_hex(info->leaf, 32));
 }
 
 const char *cli_type_name(varve_type type)

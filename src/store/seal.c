@@ -288,7 +288,8 @@ static varve_status tell_module(struct vv_module *module, varve_module_info *inf
     memcpy(info->name, module->name, sizeof info->name);
     memcpy(info->code, module->code, sizeof info->code);
     memcpy(info->owner, module->owner, sizeof info->owner);
-    return vv_pagetree_root(&module->memory, info->memory_root);
+    const varve_status rc = vv_module_leaf(module, info->leaf);
+    return rc == VARVE_OK ? vv_pagetree_root(&module->memory, info->memory_root) : rc;
 }
 
 varve_status vv_session_module(varve_session *session, const varve_module_id *id, varve_module_info *info)

@@ -40,7 +40,7 @@ refuses 'an option before the verb' 2 'unknown option' varve --frobnicate log
 refuses 'a colour' 2 'auto, always or never' varve --color blue log
 vm=yes
 ! varve --version | grep -q 'store only' || vm=
-for words in 'ls --files' 'peek i --no' 'init --no' 'show --no' ${vm:+'deploy x.wasm --replace' \
+for words in 'peek i --no' 'init --no' 'show --no' ${vm:+'deploy x.wasm --replace' \
     'deploy x.wasm --init x:00' 'call i f --hex' 'call i f --caller 00'}; do
     refuses "an option of later: $words" 2 'unknown option' varve $words
 done

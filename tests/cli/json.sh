@@ -20,7 +20,7 @@ commit="(.id | $hex) and (.root | $hex) and (.parent == null or (.parent | $hex)
     and (.refs | type == \"array\")"
 bytes='(.size | type == "number") and ((.text | type == "string") or (.base64 | type == "string"))'
 module="(.id | $hex) and (.name | type == \"string\") and (.kind | IN(\"image\", \"plain\", \"contract\"))
-    and (.code | $hex) and (.owner | $hex) and (.memory_size | type == \"number\") and (.memory_root | $hex)
+    and (.code | $hex) and (.owner | $hex) and (.memory_size | type == \"number\") and (.memory_root | $hex) and (.leaf | $hex)
     and (.globals | type == \"number\")"
 changed="(.commit | $commit) and .branch == \"main\" and (.nanoseconds | type == \"number\")"
 failure='(.error.status | test("^[A-Z_]+$")) and (.error.code >= 10) and (.error.message | length > 0)
