@@ -187,11 +187,20 @@ static int double_size(const struct vv_vfs *self, int fd, uint64_t *size, uint64
     return inner->size(inner, fd, size, allocated, inode);
 }
 
-static int double_links(const struct vv_vfs *self, int fd, uint64_t *links)
+static int double_look(const struct vv_vfs *self, int fd, uint64_t *links, bool *frozen)
 {
     const struct vv_vfs *inner = double_of(self)->inner;
 
-    return inner->links(inner, fd, links);
+    return inner->look(inner, fd, links, frozen);
+}
+
+static int double_copy(const struct vv_vfs *self, int from, int to, uint64_t size)
+{
+    struct vv_double *d = double_of(self);
+    const struct vv_double_event event = { .call = VV_CALL_COPY, .fd = to, .dir = -1, .size = (size_t)size };
+    const int number = judge(d, VV_CALL_COPY, 0).number;
+
+    return tell(d, event, number != 0 ? number : d->inner->copy(d->inner, from, to, size));
 }
 
 static int double_mkdir(const struct vv_vfs *self, int dir, const char *name)
@@ -288,7 +297,8 @@ void vv_double_init(struct vv_double *d, const struct vv_vfs *inner)
             .truncate = double_truncate,
             .punch = double_punch,
             .size = double_size,
-            .links = double_links,
+            .look = double_look,
+            .copy = double_copy,
             .mkdir = double_mkdir,
             .rename = double_rename,
             .unlink = double_unlink,
@@ -322,7 +332,8 @@ bool vv_double_fired(const struct vv_double *d)
 const char *vv_double_call_name(enum vv_double_call call)
 {
     static const char *const names[] = { "create", "write", "sync",   "sync_dir", "allocate", "truncate",
-                                         "punch",  "mkdir", "rename", "unlink",   "link",     "symlink" };
+                                         "punch",  "mkdir", "rename", "unlink",   "link",     "symlink",
+                                         "copy" };
 
     return call < VV_CALL_COUNT ? names[call] : "none";
 }

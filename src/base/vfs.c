@@ -12,9 +12,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -183,7 +185,7 @@ static int system_size(const struct vv_vfs *self, int fd, uint64_t *size, uint64
     return 0;
 }
 
-static int system_links(const struct vv_vfs *self, int fd, uint64_t *links)
+static int system_look(const struct vv_vfs *self, int fd, uint64_t *links, bool *frozen)
 {
     struct stat status;
 
@@ -191,7 +193,61 @@ static int system_links(const struct vv_vfs *self, int fd, uint64_t *links)
     if (fstat(fd, &status) != 0)
         return errno;
     *links = (uint64_t)status.st_nlink;
+    *frozen = (status.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0;
     return 0;
+}
+
+/* One stretch that is no hole; the bytes go through the kernel, or through us where it will not take them. */
+static int copy_stretch(int from, int to, off_t at, off_t end)
+{
+    off_t put_at = at;
+    char bytes[1 << 14];
+
+    while (at < end) {
+        ssize_t count = copy_file_range(from, &at, to, &put_at, (size_t)(end - at), 0);
+        if (count == 0)
+            return EIO; /* shorter than it was */
+        if (count > 0 || errno == EINTR)
+            continue;
+        if (errno != EXDEV && errno != ENOSYS && errno != EINVAL && errno != EOPNOTSUPP)
+            return errno;
+        const size_t wanted = end - at < (off_t)sizeof bytes ? (size_t)(end - at) : sizeof bytes;
+        count = pread(from, bytes, wanted, at);
+        if (count > 0)
+            count = pwrite(to, bytes, (size_t)count, put_at);
+        if (count < 0 && errno != EINTR)
+            return errno;
+        if (count == 0)
+            return EIO;
+        at += count > 0 ? count : 0;
+        put_at = at;
+    }
+    return 0;
+}
+
+static int system_copy(const struct vv_vfs *self, int from, int to, uint64_t size)
+{
+    const off_t end = (off_t)size;
+    int number = 0;
+
+    (void)self;
+    if (size > INT64_MAX)
+        return EFBIG;
+    if (ioctl(to, FICLONE, from) == 0)
+        return 0;
+    for (off_t at = 0; number == 0 && at < end;) {
+        const off_t data = lseek(from, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break; /* a hole up to the end */
+        off_t hole = data < 0 ? end : lseek(from, data, SEEK_HOLE);
+        if (hole < 0 || hole > end)
+            hole = end;
+        number = copy_stretch(from, to, data < 0 ? at : data, hole);
+        at = hole;
+    }
+    if (number == 0 && ftruncate(to, end) != 0)
+        number = errno;
+    return number;
 }
 
 static int system_mkdir(const struct vv_vfs *self, int dir, const char *name)
@@ -315,7 +371,8 @@ const struct vv_vfs vv_vfs_system = {
     .truncate = system_truncate,
     .punch = system_punch,
     .size = system_size,
-    .links = system_links,
+    .look = system_look,
+    .copy = system_copy,
     .mkdir = system_mkdir,
     .rename = system_rename,
     .unlink = system_unlink,
@@ -750,11 +807,30 @@ varve_status vv_file_allocated(const struct vv_file *file, uint64_t *bytes)
     return measure(file, &size, bytes);
 }
 
-varve_status vv_file_links(const struct vv_file *file, uint64_t *links)
+varve_status vv_file_look(const struct vv_file *file, uint64_t *links, bool *frozen)
 {
-    const int number = file->vfs->links(file->vfs, file->fd, links);
+    uint64_t names = 0;
+    bool cold = false;
+    const int number = file->vfs->look(file->vfs, file->fd, &names, &cold);
 
+    if (links != NULL)
+        *links = names;
+    if (frozen != NULL)
+        *frozen = cold;
     return number == 0 ? VARVE_OK : vv_fail_errno(number, "look at %s", file->name);
+}
+
+varve_status vv_file_copy(const struct vv_file *from, struct vv_file *to)
+{
+    uint64_t size = 0;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_file_size(from, &size));
+    const int number = to->vfs->copy(to->vfs, from->fd, to->fd, size);
+    if (number != 0)
+        rc = vv_fail_errno(number, "copy %s", from->name);
+out:
+    return rc;
 }
 
 varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size,

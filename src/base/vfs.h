@@ -52,7 +52,11 @@ struct vv_vfs {
     int (*truncate)(const struct vv_vfs *self, int fd, uint64_t size);                       /* (W) */
     int (*punch)(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size);         /* (W) a hole: zeros */
     int (*size)(const struct vv_vfs *self, int fd, uint64_t *size, uint64_t *allocated, uint64_t *inode);
-    int (*links)(const struct vv_vfs *self, int fd, uint64_t *links); /* how many names the file has */
+    /* How many names the file has, and whether it was made FROZEN. */
+    int (*look)(const struct vv_vfs *self, int fd, uint64_t *links, bool *frozen);
+    /* All `size` bytes of a file into another, which is empty: shared with it where the file system can, and holes stay
+     * holes. (W) */
+    int (*copy)(const struct vv_vfs *self, int from, int to, uint64_t size);
     int (*mkdir)(const struct vv_vfs *self, int dir, const char *name);                      /* (W) */
     int (*rename)(const struct vv_vfs *self, int dir, const char *from, const char *to, bool replace); /* (W) */
     int (*unlink)(const struct vv_vfs *self, int dir, const char *name, bool directory);     /* (W) */
@@ -134,7 +138,9 @@ varve_status vv_file_truncate(struct vv_file *file, uint64_t size);
 /* Give back the space of a range, which reads as zeros then. Where the system cannot, nothing is done. */
 varve_status vv_file_punch(struct vv_file *file, uint64_t offset, uint64_t size);
 varve_status vv_file_size(const struct vv_file *file, uint64_t *size);
-varve_status vv_file_links(const struct vv_file *file, uint64_t *links); /* how many names it has */
+/* How many names it has, and whether it was made FROZEN; either may be NULL. */
+varve_status vv_file_look(const struct vv_file *file, uint64_t *links, bool *frozen);
+varve_status vv_file_copy(const struct vv_file *from, struct vv_file *to); /* `to` is empty; not synced */
 varve_status vv_file_allocated(const struct vv_file *file, uint64_t *bytes);
 /* Lock a byte range; VARVE_BUSY names the holder. Waits up to `wait_ms`. The lock goes with the file. */
 varve_status vv_file_lock(struct vv_file *file, enum vv_lock_kind kind, uint64_t offset, uint64_t size,

@@ -1,11 +1,13 @@
-/* clone.c - see clone.h. Commits are made again one by one, oldest first, each from what differs between it and its
- * parent: what a session would have handed to the layout, so that any layout can be read and any be written.
+/* clone.c - see clone.h. A store of the same layout that holds still is copied as files (copyfiles.h). Else commits are
+ * made again one by one, oldest first, each from what differs between it and its parent: what a session would have
+ * handed to the layout, so that any layout can be read and any be written.
  *
  *   COMMITS  state of the commit and of its parent, from the source; pages that differ; prepare, publish
  *   REFS     each ref's moves again, oldest first, as far as the commits that they name were copied
  *   DONE     persist; `.varve/cloning`, which was there before the format, goes: until then nobody opens it
- * Laws: (C1) The source is only read, under a hold. (C2) What is read is checked against its hash, and each commit's
- * root is computed anew and must be the same. A commit whose parent the source does not retain begins from nothing. */
+ * Laws: (C1) The source is only read, under a hold. (C2) Of commits, what is read is checked against its hash, and each
+ * one's root is computed anew and must be the same; files are copied with what damage they have.
+ * A commit whose parent the source does not retain begins from nothing. */
 #include "store/clone.h"
 
 #include <string.h>
@@ -437,6 +439,18 @@ static varve_status check_refs(varve_store *from, const struct vv_layout *layout
 
 /* ---- All of it ---------------------------------------------------------------------------------- */
 
+/* Can the source's files be copied as they are? Only those of the same layout that hold still: a layout with readers
+ * beside a writer is asked to keep the writer out for a while, and if one is there already, it is not possible. */
+static bool hold_still(varve_store *source, const struct vv_layout *layout, bool *locked)
+{
+    *locked = false;
+    if (layout != source->layout || !source->read_only)
+        return false;
+    if ((layout->can & VV_CAN_READ_BESIDE) != 0)
+        *locked = vv_file_lock(&source->lock, VV_LOCK_SHARED, 0, 1, 0) == VARVE_OK;
+    return *locked || (layout->can & VV_CAN_READ_BESIDE) == 0;
+}
+
 varve_status vv_store_clone(varve_store *source, const struct vv_vfs *vfs, const char *path,
                             const varve_clone_options *options)
 {
@@ -447,20 +461,26 @@ varve_status vv_store_clone(varve_store *source, const struct vv_vfs *vfs, const
     };
     const struct vv_layout *layout = vv_layout_with(make.layout);
     const uint64_t hold = source->layout->hold(source->place); /* (C1) */
+    bool locked = false;
+    const bool as_files = hold_still(source, layout, &locked);
     varve_store *made = NULL;
     varve_status rc = VARVE_OK;
 
     if (layout != NULL)
         TRY(check_refs(source, layout));
-    TRY(vv_store_begin_clone(vfs, path, &make, &made));
-    TRY(copy_commits(source, made, options));
-    TRY(copy_refs(source, made));
+    TRY(vv_store_begin_clone(vfs, path, &make, as_files ? source : NULL, &made));
+    if (!as_files) {
+        TRY(copy_commits(source, made, options));
+        TRY(copy_refs(source, made));
+    }
     TRY(made->layout->persist(made->place));
     TRY(vv_store_end_clone(made));
 out:
     if (rc != VARVE_OK)
         rc = vv_fail_within(rc, "clone to %s", path);
     vv_store_close(made);
+    if (locked)
+        (void)vv_file_lock(&source->lock, VV_LOCK_RELEASE, 0, 1, 0);
     source->layout->drop(source->place, hold);
     return rc;
 }

@@ -42,7 +42,7 @@ static bool measure(const struct vv_dir *dir, const char *name, struct vv_file_f
 
     const varve_status rc = vv_file_open(dir, name, VV_OPEN_READ, &file);
     if (rc == VARVE_OK) {
-        well = vv_file_size(&file, &facts->bytes) == VARVE_OK && vv_file_links(&file, &facts->links) == VARVE_OK;
+        well = vv_file_size(&file, &facts->bytes) == VARVE_OK && vv_file_look(&file, &facts->links, NULL) == VARVE_OK;
     } else { /* any symbolic link that is read at all has a longer text than this */
         const int number = dir->vfs->readlink(dir->vfs, dir->fd, name, text, sizeof text);
         facts->bytes = 0;

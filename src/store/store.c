@@ -17,9 +17,11 @@
 
 #include "base/alloc.h"
 #include "page/hash.h"
+#include "store/copyfiles.h"
 
 enum {
     FORMAT_LIMIT = 128, /* bytes of a format file that are looked at */
+    WIPE_DEPTH = 4,
     LOCK_TEXT = 24,     /* the writer's pid, blanks, newline: of one length, so that none shines through */
     POOL_BUDGET = 256 * 1 << 20 /* private bytes of images that wait for their next session */
 };
@@ -207,41 +209,26 @@ static varve_status must_be_empty(varve_store *store)
     return rc;
 }
 
-/* Remove the files in `dir`; what is a directory is left. */
-static varve_status unlink_files(const struct vv_dir *dir)
-{
-    struct names names;
-    varve_status rc = VARVE_OK;
-
-    TRY(names_in(dir, &names));
-    for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
-        const int number = dir->vfs->unlink(dir->vfs, dir->fd, names.name[i], false);
-        if (number != 0 && number != EISDIR && number != EPERM && number != ENOENT)
-            rc = vv_fail_errno(number, "remove half-made %s", names.name[i]);
-    }
-    names_release(&names);
-out:
-    return rc;
-}
-
-/* Remove what an interrupted CREATE left: files, and directories of files, as layouts make them. */
-static varve_status wipe(varve_store *store)
+/* Remove what an interrupted CREATE left in `dir`, all but .varve: files, and directories as deep as layouts make them. */
+static varve_status wipe(const struct vv_dir *dir, unsigned depth)
 {
     struct names names;
     struct vv_dir inner = VV_DIR_NONE;
     varve_status rc = VARVE_OK;
 
-    TRY(unlink_files(&store->dir));
-    TRY(names_in(&store->dir, &names));
+    TRY(names_in(dir, &names));
     for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
-        rc = vv_dir_open_at(&store->dir, names.name[i], &inner);
-        if (rc == VARVE_OK)
-            rc = unlink_files(&inner);
-        vv_dir_close(&inner);
-        const int number =
-            rc != VARVE_OK ? 0 : store->dir.vfs->unlink(store->dir.vfs, store->dir.fd, names.name[i], true);
-        if (number != 0)
-            rc = vv_fail_errno(number, "remove half-made %s", names.name[i]);
+        const char *name = names.name[i];
+        int number = dir->vfs->unlink(dir->vfs, dir->fd, name, false);
+        if ((number == EISDIR || number == EPERM) && depth > 0) {
+            rc = vv_dir_open_at(dir, name, &inner);
+            if (rc == VARVE_OK)
+                rc = wipe(&inner, depth - 1);
+            vv_dir_close(&inner);
+            number = rc != VARVE_OK ? 0 : dir->vfs->unlink(dir->vfs, dir->fd, name, true);
+        }
+        if (number != 0 && number != ENOENT)
+            rc = vv_fail_errno(number, "remove half-made %s", name);
     }
     names_release(&names);
 out:
@@ -259,23 +246,23 @@ static bool has_own(const varve_store *store, const char *name)
 
 /* Under the lock, in a directory without a format. */
 static varve_status make(varve_store *store, const struct vv_layout *layout,
-                         const struct vv_layout_options *options)
+                         const struct vv_layout_options *options, varve_store *model)
 {
     char text[FORMAT_LIMIT];
     varve_status rc = VARVE_OK;
 
     if (has_own(store, "making")) {
         TRY(vv_dir_sync(&store->own)); /* its name may be as new as a crash ago */
-        TRY(wipe(store));
+        TRY(wipe(&store->dir, WIPE_DEPTH));
     } else {
         TRY(must_be_empty(store));
         TRY(vv_dir_publish(&store->own, "making", "", 0));
     }
     TRY(vv_dir_sync(
         &store->dir)); /* .varve itself, before there are files that only `making` in it explains */
-    TRY(layout->create(&store->dir, options));
     if (store->cloning)
         TRY(vv_dir_publish(&store->own, "cloning", "", 0));
+    TRY(model != NULL ? vv_copy_files(&model->dir, &store->dir) : layout->create(&store->dir, options));
     const int size = snprintf(text, sizeof text, "varve %d %s\n", (int)VV_FORMAT, layout->name);
     TRY(vv_dir_publish(&store->own, "format", text, (size_t)size));
     TRY(vv_dir_unlink(&store->own, "making"));
@@ -469,8 +456,9 @@ static varve_status check_cloning(const varve_store *store)
     return VARVE_OK;
 }
 
+/* `model`: a store of the same layout that nobody writes to; its files are what a new store begins with. */
 static varve_status open_store(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
-                               bool cloning, varve_store **out)
+                               bool cloning, varve_store *model, varve_store **out)
 {
     const bool create = options->flags & VARVE_STORE_CREATE;
     varve_store *store = NULL;
@@ -504,7 +492,7 @@ static varve_status open_store(const struct vv_vfs *vfs, const char *path, const
     if (rc == VARVE_OK)
         TRY(check_cloning(store));
     else
-        TRY(rc == VARVE_NOT_FOUND ? make(store, wanted, &place_options) : rc);
+        TRY(rc == VARVE_NOT_FOUND ? make(store, wanted, &place_options, model) : rc);
     if (!store->read_only)
         TRY(finish_making(store));
     TRY(check_layout(store, options->layout));
@@ -526,13 +514,13 @@ out:
 varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
                            varve_store **store)
 {
-    return open_store(vfs, path, options, false, store);
+    return open_store(vfs, path, options, false, NULL, store);
 }
 
 varve_status vv_store_begin_clone(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
-                                  varve_store **store)
+                                  varve_store *model, varve_store **store)
 {
-    return open_store(vfs, path, options, true, store);
+    return open_store(vfs, path, options, true, model, store);
 }
 
 varve_status vv_store_end_clone(varve_store *store)

@@ -45,9 +45,10 @@ struct varve_store {
 varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
                            varve_store **store);
 /* The same, with CREATE, for a store that is to be filled from another: nobody opens it before vv_store_end_clone, and
- * what is left of one that never came so far can only be removed. EXISTS. */
+ * what is left of one that never came so far can only be removed. EXISTS. `model`: a store of the same layout, to which
+ * nobody writes until this returns, whose files are copied as they are; NULL: it is empty. */
 varve_status vv_store_begin_clone(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
-                                  varve_store **store);
+                                  varve_store *model, varve_store **store);
 varve_status vv_store_end_clone(varve_store *store); /* what it holds is durable */
 /* NULL: this varve has no such layout. DEFAULT: what stores are made with. */
 const struct vv_layout *vv_layout_with(varve_layout id);

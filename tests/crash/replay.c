@@ -508,6 +508,8 @@ static void tell_history(struct history *h)
         case VV_CALL_SYNC_DIR:
             tell_sync(h, call, at);
             break;
+        case VV_CALL_COPY:
+            give_up("copies of files are not modelled", call->path);
         case VV_CALL_COUNT:
             break;
         }

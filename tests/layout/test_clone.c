@@ -101,6 +101,33 @@ static void assert_same(struct fixture *f, varve_store *store)
             assert_int_equal(past_read_images(&f->past, store, i), VARVE_OK);
 }
 
+/* A source that nobody writes to is copied as files, of which those that never change are shared. */
+static void assert_files_copied(struct fixture *f)
+{
+    const varve_clone_options options = { .size = sizeof options };
+    char again[sizeof f->to + 8];
+    varve_store *copy = NULL;
+
+    (void)snprintf(again, sizeof again, "%s.again", f->to);
+    vv_store_close(f->store);
+    assert_int_equal(open_at(f->from, VARVE_LAYOUT_DEFAULT, VARVE_STORE_READ_ONLY, &f->store), VARVE_OK);
+    assert_int_equal(vv_store_clone(f->store, &vv_vfs_system, again, &options), VARVE_OK);
+    assert_sound(again);
+    assert_int_equal(open_at(again, VARVE_LAYOUT_DEFAULT, 0, &copy), VARVE_OK);
+    assert_same(f, copy);
+    vv_store_close(copy);
+    /* What becomes of the one does not touch the other. */
+    vv_store_close(f->store);
+    assert_int_equal(open_at(f->from, VARVE_LAYOUT_DEFAULT, 0, &f->store), VARVE_OK);
+    struct past on = f->past;
+    assert_int_equal(past_commit(&on, f->store, "main", PAST_COMMITS, VARVE_BUFFERED), VARVE_OK);
+    assert_int_equal(f->store->layout->persist(f->store->place), VARVE_OK);
+    assert_int_equal(open_at(again, VARVE_LAYOUT_DEFAULT, 0, &copy), VARVE_OK);
+    assert_same(f, copy);
+    vv_store_close(copy);
+    assert_sound(again);
+}
+
 static void each_layout_clones_into_each(void **state)
 {
     unsigned pairs = 0;
@@ -120,6 +147,8 @@ static void each_layout_clones_into_each(void **state)
             assert_sound(f->to);
             assert_int_equal(open_at(f->to, to, 0, &f->copy), VARVE_OK);
             assert_same(f, f->copy);
+            if (from == to)
+                assert_files_copied(f);
             /* It is a store like any other. */
             assert_int_equal(past_commit(&f->past, f->copy, "main", PAST_COMMITS, VARVE_BUFFERED), VARVE_OK);
             assert_same(f, f->copy);
