@@ -29,6 +29,7 @@ enum {
 /* The first is what a store is made with unless another is asked for. */
 static const struct vv_layout *const layouts[] = {
     &vv_layout_journal,
+    &vv_layout_flat,
 };
 
 /* ---- The format file -------------------------------------------------------------------------- */

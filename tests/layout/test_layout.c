@@ -25,6 +25,7 @@ static const struct {
     varve_layout layout;
 } rows[] = {
     { "journal", VARVE_LAYOUT_JOURNAL },
+    { "flat", VARVE_LAYOUT_FLAT },
 };
 static varve_layout layout = VARVE_LAYOUT_JOURNAL;
 
@@ -46,8 +47,11 @@ static varve_status open_with(struct fixture *f, uint32_t flags)
     return vv_store_open(&vv_vfs_system, f->path, &options, &f->store);
 }
 
+/* What lasts from persist on is persisted: tests here are of what every layout does. */
 static void close_store(struct fixture *f)
 {
+    if (f->store != NULL && !f->store->read_only && (f->store->layout->can & VV_CAN_DURABLE) == 0)
+        assert_int_equal(f->store->layout->persist(f->store->place), VARVE_OK);
     vv_store_close(f->store);
     f->store = NULL;
 }

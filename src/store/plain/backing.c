@@ -301,3 +301,11 @@ out:
     VV_ASSERT(pthread_mutex_unlock(&backings->mutex) == 0);
     return rc;
 }
+
+bool vv_backings_show(struct vv_backings *backings, const varve_module_id *module)
+{
+    VV_ASSERT(pthread_mutex_lock(&backings->mutex) == 0);
+    const bool shown = vv_table_get(&backings->files, module) != NULL;
+    VV_ASSERT(pthread_mutex_unlock(&backings->mutex) == 0);
+    return shown;
+}

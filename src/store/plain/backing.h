@@ -35,6 +35,9 @@ void vv_backings_release(struct vv_backings *backings); /* files stay; all zero 
 varve_status vv_backings_live(struct vv_backings *backings, const varve_module_id *module,
                               const struct vv_pagetree *tree, const uint8_t *bytes);
 
+/* Was this module shown, and is not gone, since the store was opened? */
+bool vv_backings_show(struct vv_backings *backings, const varve_module_id *module);
+
 /* Is this the name of a backing file: 64 upper-case digits? `module` may be NULL. */
 bool vv_backing_is_name(const char *name, varve_module_id *module);
 

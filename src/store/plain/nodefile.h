@@ -13,6 +13,8 @@
 #include "base/vfs.h"
 #include "page/node.h"
 
+enum { VV_NODEFILE_START = 16 }; /* how long one without nodes is */
+
 struct vv_nodefile {
     struct vv_file file;
     uint64_t end;              /* of what is written or waits in `tail` */

@@ -36,6 +36,7 @@ struct vv_plain_commit {
 struct vv_plain_move {
     char name[256];
     struct vv_move_facts facts; /* locator: place in the array + 1 */
+    bool written;               /* the layout's: its record is durable */
 };
 struct vv_plain_ref {
     char name[256];
