@@ -210,7 +210,8 @@ static varve_status apply_removal(struct vv_plain *plain, struct vv_reader *read
         vv_plain_forget(there);
         return VARVE_OK;
     }
-    if (there != NULL || number <= plain->last_number || number > INT64_MAX)
+    const struct vv_plain_commit *same = vv_plain_commit_of(plain, &id);
+    if (there != NULL || (same != NULL && !same->removed) || number <= plain->last_number || number > INT64_MAX)
         return vv_fail(VARVE_CORRUPT, "a removal in the history is of no commit that was there");
     TRY(vv_alloc(&commit, 1, sizeof *commit));
     commit->facts.id = id;
