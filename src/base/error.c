@@ -10,10 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Thread_local struct {
-    int number; /* errno behind the words; 0: none */
-    char text[sizeof((varve_error *)0)->message];
-} words;
+static _Thread_local struct vv_last_words words; /* number: errno behind them; 0: none */
 
 static void say(const char *format, va_list args)
 {
@@ -137,6 +134,16 @@ const char *vv_words(void)
 int vv_words_errno(void)
 {
     return words.number;
+}
+
+void vv_words_keep(struct vv_last_words *last)
+{
+    *last = words;
+}
+
+void vv_words_bring_back(const struct vv_last_words *last)
+{
+    words = *last;
 }
 
 varve_status vv_error_deliver(varve_error *error, varve_status status)

@@ -34,6 +34,14 @@ varve_status vv_fail_within(varve_status status, const char *format, ...)
 const char *vv_words(void);
 int vv_words_errno(void);
 
+/* Keep them while something is cleaned up that may fail too, and bring them back: the first failure is the one to tell. */
+struct vv_last_words {
+    int number;
+    char text[sizeof((varve_error *)0)->message];
+};
+void vv_words_keep(struct vv_last_words *last);
+void vv_words_bring_back(const struct vv_last_words *last);
+
 /* The door's last step: fill the caller's storage with `status` and this thread's words. NULL is fine;
  * VARVE_OK and VARVE_END are no failures and write nothing. Returns `status`. */
 varve_status vv_error_deliver(varve_error *error, varve_status status);

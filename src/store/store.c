@@ -30,6 +30,7 @@ enum {
 static const struct vv_layout *const layouts[] = {
     &vv_layout_journal,
     &vv_layout_flat,
+    &vv_layout_tree,
 };
 
 /* ---- The format file -------------------------------------------------------------------------- */

@@ -26,6 +26,7 @@ static const struct {
 } rows[] = {
     { "journal", VARVE_LAYOUT_JOURNAL },
     { "flat", VARVE_LAYOUT_FLAT },
+    { "tree", VARVE_LAYOUT_TREE },
 };
 static varve_layout layout = VARVE_LAYOUT_JOURNAL;
 
