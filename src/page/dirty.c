@@ -265,6 +265,12 @@ varve_status vv_dirty_peek_sparse(struct vv_tracker *tracker, uint8_t *bytes, si
     return look(tracker, bytes, size, MARKED_PRIVATE, false, list);
 }
 
+varve_status vv_dirty_private(struct vv_tracker *tracker, const uint8_t *bytes, size_t size,
+                              struct vv_page_list *list)
+{
+    return look(tracker, bytes, size, ALL_PRIVATE, false, list);
+}
+
 /* ---- The self-test -------------------------------------------------------------------------------- */
 
 enum {
@@ -308,7 +314,8 @@ static void write_page(uint8_t *bytes, size_t page)
     ((volatile uint8_t *)bytes)[page * VV_PAGE_SIZE + 5]++;
 }
 
-/* Registered and not armed: what was written is named once, and again when written again. */
+/* Registered and not armed: what was written, before it was registered too, is named once, and again when written
+ * again. */
 static varve_status test_sparse(struct vv_tracker *tracker, uint8_t *bytes)
 {
     static const uint32_t written[] = { 0, 3, 700 }, again[] = { 3 };
@@ -316,8 +323,12 @@ static varve_status test_sparse(struct vv_tracker *tracker, uint8_t *bytes)
     struct vv_page_list list = { .pages = NULL };
     const size_t size = (size_t)TEST_SIZE * VV_PAGE_SIZE;
 
-    for (size_t i = 0; i < sizeof written / sizeof *written; i++)
-        write_page(bytes, written[i]);
+    write_page(bytes, written[0]);
+    write_page(bytes, written[1]);
+    TRY(vv_dirty_register(tracker, bytes, TEST_RESERVED * VV_PAGE_SIZE));
+    write_page(bytes, written[2]);
+    TRY(vv_dirty_private(tracker, bytes, size, &list));
+    TRY(expect_pages(&list, written, sizeof written / sizeof *written, "that are private"));
     TRY(vv_dirty_take_sparse(tracker, bytes, size, &list));
     TRY(expect_pages(&list, written, sizeof written / sizeof *written, "before it was armed"));
     write_page(bytes, again[0]);
@@ -377,7 +388,6 @@ static varve_status self_test(struct vv_tracker *tracker)
         return vv_fail_errno(errno, "map %zu bytes", reserved);
     (void)madvise(bytes, reserved, MADV_NOHUGEPAGE); /* refused where the kernel has no huge pages */
     (void)munlock(bytes, reserved);                  /* as images do under mlockall(MCL_FUTURE) */
-    TRY(vv_dirty_register(tracker, bytes, reserved));
     TRY(open_for_writes(bytes, 0, TEST_SIZE));
     if (tracker->rung == VV_DIRTY_ARMED)
         TRY(test_armed(tracker, bytes));

@@ -10,8 +10,10 @@
  *              rungs that keep copies (all but armed): else zeros
  *   backing    the file's pages, twice: privately in `bytes`, for the guest; and shared in `view`, read-only, which
  *              is what base bytes are read from once a page was overwritten
- *   sparse     armed rung: only private pages carry marks. Any other page becomes private by its first write. Never an
- *              exposed image: arming it later would overlook what is written while it is armed
+ *   watched    armed rung: userfaultfd has the range. A backed image does without until a look has something to take: of
+ *              a watched file the kernel maps page by page, of another one sixteen at a time. Meanwhile all that is
+ *              private counts as written, and what was filled on top has copies to be compared with
+ *   sparse     armed rung: only private pages carry marks. Any other page becomes private by its first write
  *   levels     per level: entries {page, bytes at the level's moment (NULL: the base's)}, for pages that the
  *              level had and that changed between its moment and the last look
  *   news       a bit for each 64 pages, some of which are in `written` or `changed`: what is few is found fast
@@ -204,6 +206,7 @@ struct vv_image {
 
     struct vv_backing backing; /* no pages: none; the file is not looked at again */
     const uint8_t *view;       /* the file's pages, read-only */
+    bool watched;              /* false: there are no marks */
     bool sparse;               /* never with `copies` */
     uint64_t overspent_ns;     /* what sparse looks cost more than looks at an armed image would have */
 
@@ -462,9 +465,10 @@ static bool nothing_new(struct vv_image *image)
     return image->quiet != 0 && !image->exposed && image->quiet == faults_plus_one();
 }
 
+/* Without marks a page that is private already is written without a fault. */
 static void remember_faults(struct vv_image *image)
 {
-    if (image->user != 0 && !image->copies && !image->lost)
+    if (image->user != 0 && !image->copies && !image->lost && (image->watched || image->private_count == 0))
         image->quiet = faults_plus_one();
 }
 
@@ -591,7 +595,6 @@ varve_status vv_image_new(struct vv_tracker *tracker, const struct vv_image_conf
     }
     TRY(vv_alloc(&image->news, image->limit / VV_PAGE_SIZE / 4096 + 1, sizeof *image->news));
     TRY(map_reservation(image, c->address));
-    TRY(vv_dirty_register(tracker, image->bytes, image->reserve + image->guard));
 out:
     if (rc != VARVE_OK) {
         vv_image_free(image);
@@ -694,7 +697,6 @@ varve_status vv_image_back(struct vv_image *image, const struct vv_backing *back
     TRY(check_backing(backing));
     TRY(map_view(backing, &view));
     TRY(map_pages(image->bytes, backing->pages, backing, MAP_PRIVATE, PROT_READ | PROT_WRITE, &mapped));
-    TRY(vv_dirty_register(image->tracker, image->bytes, backing->pages * VV_PAGE_SIZE));
     image->backing = *backing;
     image->view = view;
     image->sparse = !image->copies;
@@ -745,7 +747,7 @@ varve_status vv_image_fill(struct vv_image *image, uint64_t first_page, const vo
     return VARVE_OK;
 }
 
-/* Keep a second copy of every page that was filled: the rungs without marks compare with it. */
+/* Keep a second copy of every page that was filled, to compare with where there are no marks. */
 static varve_status copy_filled(struct vv_image *image)
 {
     varve_status rc = VARVE_OK;
@@ -753,7 +755,7 @@ static varve_status copy_filled(struct vv_image *image)
     uint8_t *copy = NULL;
 
     for (uint64_t page = 0; (page = next_in(image, page, PRIVATE)) < end; page++) {
-        if (same_page(zero_page, page_bytes(image, page)))
+        if (image->copies && same_page(zero_page, page_bytes(image, page)))
             continue;
         TRY(arena_take(&image->arena, &copy));
         memcpy(copy, page_bytes(image, page), VV_PAGE_SIZE);
@@ -761,6 +763,25 @@ static varve_status copy_filled(struct vv_image *image)
     }
 out:
     return rc;
+}
+
+/* From here on there are marks, for private pages at first. What is mapped over is to be watched again. */
+static varve_status watch(struct vv_image *image)
+{
+    const varve_status rc = vv_dirty_register(image->tracker, image->bytes, image->reserve + image->guard);
+
+    if (rc == VARVE_OK)
+        image->watched = true;
+    return rc;
+}
+
+/* Copying what lies on top of a file is paid back when a few times as many pages of the file are read. */
+enum { COPIED_MOST = 1024, READ_PER_COPY = 4 };
+
+static bool watch_later(const struct vv_image *image)
+{
+    return image->backing.pages > 0 && image->private_count <= COPIED_MOST &&
+           image->private_count * READ_PER_COPY <= image->backing.pages;
 }
 
 varve_status vv_image_arm(struct vv_image *image, vv_base_fn read_base, void *context)
@@ -773,12 +794,13 @@ varve_status vv_image_arm(struct vv_image *image, vv_base_fn read_base, void *co
     image->context = context;
     if (image->armed)
         return VARVE_OK;
-    if (image->copies)
+    if (image->copies || watch_later(image))
         TRY(copy_filled(image));
-    image->sparse = image->sparse && !image->exposed;
+    else
+        TRY(watch(image));
     if (!image->sparse)
         TRY(vv_dirty_arm(image->tracker, image->bytes, image->size));
-    else if (image->private_count > 0) /* what was filled is marked, and is no news */
+    else if (image->watched && image->private_count > 0) /* what was filled is marked, and is no news */
         TRY(vv_dirty_take_sparse(image->tracker, image->bytes, image->size, &image->found));
     image->base_size = image->size;
     image->armed = true;
@@ -926,8 +948,21 @@ static varve_status scan_sparse(struct vv_image *image, bool taking)
     return rc;
 }
 
-/* After a take: mark what is not private too. Nobody writes meanwhile. On a failure it is sparse still, which is slow and
- * right. */
+/* All that is private may be written; where nothing is, nothing need be taken, and reading stays cheap. */
+static varve_status scan_unwatched(struct vv_image *image, bool taking)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_dirty_private(image->tracker, image->bytes, image->size, &image->found));
+    if (taking && image->found.count > 0) {
+        TRY(watch(image));
+        TRY(scan_sparse(image, true));
+    }
+out:
+    return rc;
+}
+
+/* After a take: mark what is not private too. On a failure it is sparse still, which is slow and right. */
 static void arm_rest(struct vv_image *image)
 {
     const uint64_t end = page_count(image);
@@ -940,11 +975,24 @@ static void arm_rest(struct vv_image *image)
     image->sparse = false;
 }
 
+/* What was written to an exposed image while it was armed may be marked as if it were not. But its first write made the
+ * page private. */
+static void add_meanwhile(struct vv_image *image)
+{
+    const varve_status rc = vv_dirty_private(image->tracker, image->bytes, image->size, &image->found);
+
+    for (size_t i = 0; i < image->found.count; i++)
+        if (!page_in(image, image->found.pages[i], PRIVATE))
+            add_written(image, image->found.pages[i]);
+    if (rc != VARVE_OK)
+        image->lost = true;
+}
+
 /* The kernel's marks into `found`. */
 static varve_status scan_marks(struct vv_image *image, bool taking)
 {
     if (image->sparse)
-        return scan_sparse(image, taking);
+        return image->watched ? scan_sparse(image, taking) : scan_unwatched(image, taking);
     return (taking ? vv_dirty_take : vv_dirty_peek)(image->tracker, image->bytes, image->size, &image->found);
 }
 
@@ -965,8 +1013,11 @@ static varve_status take(struct vv_image *image)
     if (rc == VARVE_OK) {
         image->busy = image->found.count > HOT_MOST;
         image->hot.count = image->wasted = 0;
-        if (image->sparse && image->overspent_ns > page_count(image) * ARMING_NS)
+        if (image->sparse && image->watched && image->overspent_ns > page_count(image) * ARMING_NS) {
             arm_rest(image);
+            if (image->exposed)
+                add_meanwhile(image);
+        }
     }
     return rc;
 }
@@ -992,7 +1043,7 @@ static varve_status ask_kernel(struct vv_image *image, enum look_mode mode, bool
 {
     if (mode == ONLY_PEEK)
         return peek(image);
-    if (mode == TAKE_ALL || image->copies || image->busy || cold)
+    if (mode == TAKE_ALL || !image->watched || image->busy || cold)
         return take(image);
     return peek_or_take(image);
 }
@@ -1003,8 +1054,7 @@ static void mark_all_anew(struct vv_image *image)
 {
     image->hot.count = image->wasted = 0;
     image->lost =
-        vv_dirty_register(image->tracker, image->bytes, image->reserve + image->guard) != VARVE_OK ||
-        vv_dirty_arm(image->tracker, image->bytes, image->size) != VARVE_OK;
+        watch(image) != VARVE_OK || vv_dirty_arm(image->tracker, image->bytes, image->size) != VARVE_OK;
     image->sparse = false;
 }
 
@@ -1030,14 +1080,8 @@ static varve_status find_written(struct vv_image *image, enum look_mode mode)
     return VARVE_OK;
 }
 
-/* While nobody knows its address yet. */
 void vv_image_expose(struct vv_image *image)
 {
-    if (image->sparse) {
-        image->quiet = 0;
-        if (take(image) == VARVE_OK)
-            arm_rest(image);
-    }
     image->exposed = true;
 }
 
@@ -1135,7 +1179,7 @@ static void forget_restored(struct vv_image *image)
 {
     size_t others = 0;
 
-    if (image->copies || image->lost) {
+    if (image->copies || image->lost || !image->watched) {
         clear_written(image);
         return;
     }
@@ -1625,7 +1669,7 @@ static varve_status drop_late(struct vv_image *image, const struct live_copies *
 {
     varve_status rc = VARVE_OK;
     const uint64_t end = page_count(image);
-    const bool few = image->exposed && live->count <= FEW_PAGES;
+    const bool few = image->exposed && image->watched && live->count <= FEW_PAGES;
 
     for (size_t i = 0; i < live->count && few && !image->lost; i++) {
         if ((image->sparse ? vv_dirty_take_sparse : vv_dirty_take)(
@@ -1793,7 +1837,7 @@ static varve_status map_over(struct vv_image *image, const struct moving *moving
     TRY(map_pages(image->bytes, pages, moving->backing, MAP_PRIVATE, access, &mapped));
     if (pages < moving->end)
         TRY(map_pages(page_bytes(image, pages), moving->end - pages, NULL, MAP_PRIVATE, access, &mapped));
-    TRY(vv_dirty_register(image->tracker, image->bytes, moving->end * VV_PAGE_SIZE));
+    TRY(watch(image));
 out:
     return rc == VARVE_OK ? rc : vv_fail_within(VARVE_HOST_LIMIT, "move an image to another file");
 }

@@ -20,8 +20,10 @@
  * vv_image_enter: no page fault on this thread since the last look, so nothing was written but a few hot pages,
  * which are compared. One thread at a time.
  *
- * A backed image is watched sparsely at first: arming all of it would build page tables for what nobody touches. Looks
- * that walk many resident pages arm it, once they have cost more than that. An exposed image is armed at once.
+ * A backed image is not watched before a look finds something written, so that a session that only reads, or makes one
+ * call, reads the file as cheaply as any mapping of it; a few pages on top are copied for that, many are watched from
+ * the start. Then it is watched sparsely: arming all of it would build page tables for what nobody touches. Looks that walk many
+ * resident pages arm it, once they have cost more than that.
  *
  * Memory: on the armed rung one page per page changed, for undo. The other rungs cannot tell a page that was
  * filled from one that was written: they keep a second copy of every page that was filled, from arm on. */

@@ -157,11 +157,12 @@ static struct vv_file file_near(struct model *model, uint64_t pages, uint64_t of
 {
     struct vv_file file = temporary_file();
     uint8_t block[PAGE];
+    const uint64_t kinds = below(&model->random, 2) == 0 ? 8 : 64; /* much on top, or little */
 
     *count = 0;
     assert_int_equal(vv_file_truncate(&file, offset + pages * PAGE), VARVE_OK);
     for (uint64_t page = 0; page < pages; page++) {
-        const unsigned kind = (unsigned)below(&model->random, 8);
+        const unsigned kind = (unsigned)below(&model->random, kinds);
         memcpy(block, model->base.bytes + page * PAGE, PAGE);
         if (kind == 0)
             memset(block, (int)below(&model->random, 256), PAGE);
@@ -600,6 +601,140 @@ static void looks_at_a_file_that_is_written_to_miss_nothing(void **state)
         model_free(model);
     }
     vv_tracker_free(tracker);
+}
+
+/* A file of zeros below an image of `pages` pages. */
+static struct vv_image *image_on_zeros(struct vv_tracker *tracker, struct vv_file *file, uint64_t pages,
+                                       bool exposed)
+{
+    const struct vv_image_config config = { .reserve = pages * PAGE, .exposed = exposed };
+    const struct vv_backing backing = { .file = file, .pages = pages };
+    struct vv_image *image = NULL;
+
+    assert_int_equal(vv_image_new(tracker, &config, &image), VARVE_OK);
+    assert_int_equal(vv_image_set_size(image, pages * PAGE), VARVE_OK);
+    assert_int_equal(vv_image_back(image, &backing), VARVE_OK);
+    return image;
+}
+
+enum { MANY_PAGES = 8192 };
+
+static void *write_many_pages_once(void *context)
+{
+    volatile uint8_t *bytes = context;
+
+    for (uint64_t i = 0; i < MANY_PAGES; i++)
+        bytes[i * 1237 % MANY_PAGES * PAGE]++;
+    return NULL;
+}
+
+/* The same with so many pages that a look arms the rest of them, which takes as long as many of the writes. */
+static void arming_a_file_that_is_written_to_misses_nothing(void **state)
+{
+    const struct vv_image_change *changes = NULL;
+    struct vv_tracker *tracker = NULL;
+    struct vv_file file = temporary_file();
+    const unsigned rounds = 30 * scale();
+    size_t count = 0;
+
+    (void)state;
+    if (!tracker_on(VV_DIRTY_ARMED, &tracker))
+        return;
+    assert_int_equal(vv_file_truncate(&file, MANY_PAGES * PAGE), VARVE_OK);
+    for (unsigned round = 0; round < rounds; round++) {
+        struct vv_image *image = image_on_zeros(tracker, &file, MANY_PAGES, true);
+        pthread_t writer;
+        assert_int_equal(vv_image_arm(image, read_base, NULL), VARVE_OK);
+        assert_int_equal(pthread_create(&writer, NULL, write_many_pages_once, vv_image_bytes(image)), 0);
+        for (count = 0; count < MANY_PAGES * 9 / 10;)
+            assert_int_equal(vv_image_changes(image, &changes, &count), VARVE_OK);
+        assert_int_equal(pthread_join(writer, NULL), 0);
+        assert_int_equal(vv_image_changes(image, &changes, &count), VARVE_OK);
+        assert_int_equal(count, MANY_PAGES);
+        vv_image_free(image);
+    }
+    vv_file_close(&file);
+    vv_tracker_free(tracker);
+}
+
+static uint64_t faults_of_reading(const uint8_t *bytes, uint64_t from, uint64_t to)
+{
+    struct rusage before, after;
+
+    assert_int_equal(getrusage(RUSAGE_THREAD, &before), 0);
+    for (uint64_t page = from; page < to; page++)
+        (void)((const volatile uint8_t *)bytes)[page * PAGE];
+    assert_int_equal(getrusage(RUSAGE_THREAD, &after), 0);
+    return (uint64_t)(after.ru_minflt - before.ru_minflt);
+}
+
+/* Who only reads takes as few faults as in any mapping of the file, also from the pool, and with a page on top. */
+static void reading_a_file_is_as_cheap_as_mapping_it(void **state)
+{
+    enum { PAGES = 1024, HALF = PAGES / 2 };
+    const struct vv_image_change *changes = NULL;
+    struct vv_tracker *tracker = NULL;
+    struct vv_file file = temporary_file();
+    uint8_t block[PAGE] = { 1 };
+    size_t count = 0;
+
+    (void)state;
+    for (uint64_t page = 0; page < PAGES; page++)
+        assert_int_equal(vv_file_write(&file, block, PAGE, page * PAGE), VARVE_OK);
+    uint8_t *plain = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file.fd, 0);
+    assert_ptr_not_equal(plain, MAP_FAILED);
+    const uint64_t floor = faults_of_reading(plain, 0, PAGES);
+    assert_int_equal(munmap(plain, PAGES * PAGE), 0);
+    for (int r = 0; r < RUNG_COUNT; r++) {
+        for (int on_top = 0; on_top < 2; on_top++) {
+            if (!tracker_on(all_rungs[r], &tracker))
+                continue;
+            struct vv_image *image = image_on_zeros(tracker, &file, PAGES, false);
+            if (on_top == 1)
+                assert_int_equal(vv_image_fill(image, 100, block, 1), VARVE_OK);
+            assert_int_equal(vv_image_arm(image, read_base, NULL), VARVE_OK);
+            vv_image_enter(image);
+            uint64_t faults = faults_of_reading(vv_image_bytes(image), 0, HALF);
+            assert_int_equal(vv_image_reset(image), VARVE_OK);
+            faults += faults_of_reading(vv_image_bytes(image), HALF, PAGES);
+            assert_in_range(faults, 0, floor + 2);
+            ((volatile uint8_t *)vv_image_bytes(image))[100 * PAGE]++;
+            assert_int_equal(vv_image_changes(image, &changes, &count), VARVE_OK);
+            assert_int_equal(count, 1);
+            assert_int_equal(changes->index, 100);
+            vv_image_free(image);
+            vv_tracker_free(tracker);
+        }
+    }
+    vv_file_close(&file);
+}
+
+/* What was filled on top of a file is private, so the first write to it makes no fault, nor has it a mark. */
+static void a_write_on_top_of_a_file_is_seen_at_once(void **state)
+{
+    const struct vv_image_change *changes = NULL;
+    struct vv_tracker *tracker = NULL;
+    struct vv_file file = temporary_file();
+    const uint8_t block[PAGE] = { 1 };
+    size_t count = 0;
+
+    (void)state;
+    assert_int_equal(vv_file_truncate(&file, 64 * PAGE), VARVE_OK);
+    for (int r = 0; r < RUNG_COUNT; r++) {
+        if (!tracker_on(all_rungs[r], &tracker))
+            continue;
+        struct vv_image *image = image_on_zeros(tracker, &file, 64, false);
+        vv_image_enter(image);
+        assert_int_equal(vv_image_fill(image, 5, block, 1), VARVE_OK);
+        assert_int_equal(vv_image_arm(image, read_base, NULL), VARVE_OK);
+        ((volatile uint8_t *)vv_image_bytes(image))[5 * PAGE + 7]++;
+        assert_int_equal(vv_image_changes(image, &changes, &count), VARVE_OK);
+        assert_int_equal(count, 1);
+        assert_memory_equal(changes->base, block, PAGE);
+        vv_image_free(image);
+        vv_tracker_free(tracker);
+    }
+    vv_file_close(&file);
 }
 
 /* Each allocation of a move fails in turn: the image is as it was, and keeps the file that it has. */
@@ -1544,6 +1679,9 @@ int main(void)
         cmocka_unit_test(what_a_file_holds_takes_no_memory_and_no_reading),
         cmocka_unit_test(a_file_that_is_too_short_is_refused),
         cmocka_unit_test(looks_at_a_file_that_is_written_to_miss_nothing),
+        cmocka_unit_test(arming_a_file_that_is_written_to_misses_nothing),
+        cmocka_unit_test(reading_a_file_is_as_cheap_as_mapping_it),
+        cmocka_unit_test(a_write_on_top_of_a_file_is_seen_at_once),
         cmocka_unit_test(moving_survives_running_out_of_memory),
         cmocka_unit_test(random_nests_are_as_the_model_on_every_rung),
         cmocka_unit_test(random_nests_over_files_are_as_the_model_on_every_rung),
