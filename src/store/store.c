@@ -31,6 +31,7 @@ static const struct vv_layout *const layouts[] = {
     &vv_layout_journal,
     &vv_layout_flat,
     &vv_layout_tree,
+    &vv_layout_chain,
 };
 
 /* ---- The format file -------------------------------------------------------------------------- */

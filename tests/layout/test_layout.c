@@ -27,6 +27,7 @@ static const struct {
     { "journal", VARVE_LAYOUT_JOURNAL },
     { "flat", VARVE_LAYOUT_FLAT },
     { "tree", VARVE_LAYOUT_TREE },
+    { "chain", VARVE_LAYOUT_CHAIN },
 };
 static varve_layout layout = VARVE_LAYOUT_JOURNAL;
 
