@@ -71,9 +71,9 @@ struct shared {
 /* What lay in the world when recording began. */
 struct base_entry {
     uint64_t inode, dir; /* dir 0: the world itself */
-    bool is_dir;
+    bool is_dir, is_link;
     char name[NAME];
-    uint8_t *bytes;
+    uint8_t *bytes; /* of a symbolic link its text */
     size_t size;
 };
 struct replay {
@@ -136,6 +136,17 @@ static uint8_t *read_file(const char *path, size_t size)
     return bytes;
 }
 
+static uint8_t *read_link(const char *path, size_t *size)
+{
+    uint8_t *text = need(malloc(NAME));
+    const ssize_t length = readlink(path, (char *)text, NAME - 1);
+
+    if (length < 0)
+        give_up("read link", path);
+    *size = (size_t)length;
+    return text;
+}
+
 static struct replay *scanned; /* nftw has no context argument */
 
 static int scan_one(const char *path, const struct stat *status, int kind, struct FTW *walk)
@@ -145,7 +156,8 @@ static int scan_one(const char *path, const struct stat *status, int kind, struc
 
     if (scanned->base_count++ == NODES)
         give_up("too many files", path);
-    *entry = (struct base_entry){ .inode = status->st_ino, .is_dir = kind == FTW_D };
+    *entry =
+        (struct base_entry){ .inode = status->st_ino, .is_dir = kind == FTW_D, .is_link = kind == FTW_SL };
     if (walk->level > 0) {
         (void)snprintf(parent, sizeof parent, "%.*s", walk->base - 1, path);
         entry->dir = inode_of(parent);
@@ -154,6 +166,8 @@ static int scan_one(const char *path, const struct stat *status, int kind, struc
     if (kind == FTW_F) {
         entry->size = (size_t)status->st_size;
         entry->bytes = read_file(path, entry->size);
+    } else if (kind == FTW_SL) {
+        entry->bytes = read_link(path, &entry->size);
     }
     return 0;
 }
@@ -210,14 +224,13 @@ static void take_names(const struct replay *replay, const struct vv_double_event
 {
     char dir[PATH] = "";
 
-    if (event->call == VV_CALL_SYMLINK)
-        give_up("symbolic links are not modelled", event->name);
     call->dir = place_of(event->dir, event->name, call->name);
     if (event->call == VV_CALL_LINK)
         call->dir = place_of(event->to_dir, event->to, call->name);
     else if (event->to != NULL)
         (void)snprintf(call->to, NAME, "%.*s", NAME - 1, event->to);
-    if (event->call == VV_CALL_CREATE || event->call == VV_CALL_MKDIR || event->call == VV_CALL_LINK)
+    if (event->call == VV_CALL_CREATE || event->call == VV_CALL_MKDIR || event->call == VV_CALL_LINK ||
+        event->call == VV_CALL_SYMLINK)
         call->node = inode_at(event->dir, event->name);
     if (event->dir != AT_FDCWD)
         path_of(replay, event->dir, dir);
@@ -284,8 +297,9 @@ unsigned replay_calls(const struct replay *replay)
 
 struct node {
     uint64_t inode;
-    bool is_dir;
+    bool is_dir, is_link;
     const struct base_entry *base; /* NULL: made by a call */
+    const char *text;              /* of a symbolic link that a call made */
     /* At the point that is looked at: */
     uint8_t *bytes; /* that stand */
     size_t size, capacity;
@@ -367,7 +381,9 @@ static unsigned add_node(struct history *h, uint64_t inode, bool is_dir, const s
 {
     if (h->node_count == NODES)
         give_up("too many files", h->scope->name);
-    h->nodes[h->node_count] = (struct node){ .inode = inode, .is_dir = is_dir, .base = base };
+    h->nodes[h->node_count] = (struct node){
+        .inode = inode, .is_dir = is_dir, .is_link = base != NULL && base->is_link, .base = base
+    };
     return h->node_count++;
 }
 
@@ -427,9 +443,13 @@ static void tell_names(struct history *h, const struct raw_call *call, unsigned 
     if (dir == NEVER || (kind == VV_CALL_CREATE && found != NULL))
         return; /* beside the world, or there already */
     struct operation *operation = add_operation(h, NAMES, at, dir);
-    if (kind == VV_CALL_CREATE || kind == VV_CALL_MKDIR) {
+    if (kind == VV_CALL_CREATE || kind == VV_CALL_MKDIR || kind == VV_CALL_SYMLINK) {
         operation->added = add_node(h, call->node, kind == VV_CALL_MKDIR, NULL);
         memcpy(operation->add, call->name, NAME);
+        if (kind == VV_CALL_SYMLINK) { /* its text is there with its name, or neither is */
+            h->nodes[operation->added].is_link = true;
+            h->nodes[operation->added].text = call->to;
+        }
     } else if (kind == VV_CALL_LINK) {
         operation->added = node_of(h, call->node);
         memcpy(operation->add, call->name, NAME);
@@ -621,6 +641,7 @@ static void hash_dir(struct history *h, unsigned dir, struct vv_hasher *hasher, 
         if (name->dir != dir)
             continue;
         vv_hasher_put(hasher, name->name, strlen(name->name) + 1);
+        vv_hasher_u64(hasher, h->nodes[name->node].is_link);
         if (h->nodes[name->node].is_dir) {
             vv_hasher_u64(hasher, 1);
             hash_dir(h, name->node, hasher, depth + 1);
@@ -682,6 +703,15 @@ static void write_file(const char *path, const uint8_t *bytes, size_t size)
     (void)close(fd);
 }
 
+static void write_link(const char *path, const uint8_t *bytes, size_t size)
+{
+    char text[NAME];
+
+    (void)snprintf(text, sizeof text, "%.*s", (int)size, (const char *)bytes);
+    if (symlink(text, path) != 0)
+        give_up("link", path);
+}
+
 static void write_dir(struct history *h, unsigned dir, const char *path)
 {
     char below[PATH_MAX];
@@ -698,7 +728,10 @@ static void write_dir(struct history *h, unsigned dir, const char *path)
         } else {
             size_t size = 0;
             const uint8_t *bytes = bytes_of(h, name->node, &size);
-            write_file(below, bytes, size);
+            if (h->nodes[name->node].is_link)
+                write_link(below, bytes, size);
+            else
+                write_file(below, bytes, size);
         }
     }
 }
@@ -940,7 +973,10 @@ static bool is_worth_it(const struct history *h, unsigned point)
 static void start_bytes(struct node *node)
 {
     node->size = 0;
-    if (node->base != NULL && !node->is_dir) {
+    if (node->text != NULL) {
+        set_length(&node->bytes, &node->size, &node->capacity, strlen(node->text));
+        memcpy(node->bytes, node->text, node->size);
+    } else if (node->base != NULL && !node->is_dir) {
         set_length(&node->bytes, &node->size, &node->capacity, node->base->size);
         if (node->size > 0)
             memcpy(node->bytes, node->base->bytes, node->size);

@@ -10,7 +10,8 @@
  *                     bytes which share one with the write are gone too. Of lengths that were set: lost or there.
  *                     A hole that was punched is bytes too: zeros, block by block, that land or not.
  *   names             stand once their directory was synced: syncing the file is not enough, nor is syncing another
- *                     directory. Until then each create, mkdir, rename and unlink is lost or there, on its own.
+ *                     directory. Until then each create, mkdir, rename and unlink is lost or there, on its own. A
+ *                     symbolic link is a name that has its text from the beginning.
  *
  * The states that are tried for each point (all subsets would be too many): none of what is pending; all; each
  * prefix in order; each operation missing; each alone; names without bytes; each write as zeros or garbage, and torn
