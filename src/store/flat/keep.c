@@ -106,7 +106,7 @@ static varve_status sync_all(struct vv_place *place)
 
     TRY(mark(place, is_live));
     TRY(vv_nodefile_flush(&place->nodes->file));
-    TRY(sync_timed(place, &place->nodes->file.file));
+    TRY(vv_flat_poison_if(place, vv_nodefile_sync(&place->nodes->file)));
     place->nodes->durable = place->nodes->file.end;
     while (vv_table_next(&place->versions, &cursor, &key, &value)) {
         struct vv_version *version = value->pointer;

@@ -4,12 +4,14 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/plant.h"
 
 enum {
     MAGIC = 16,
     SUM = 16,
     HEADER = 4 + SUM,    /* of a frame */
     NODE_MAX = 64 << 10, /* no saved node is larger */
+    BLOCK = 4096,        /* a drive that loses power while it writes may lose all of one */
     FLUSH = 1 << 20      /* so much may wait before it is written without being asked */
 };
 static const uint8_t magic[MAGIC + 1] = "varve nodes 1\n\0\0";
@@ -77,15 +79,47 @@ static varve_status read_node(void *context, uint64_t address, struct vv_bytes *
     return rc;
 }
 
+static uint64_t next_block(uint64_t offset)
+{
+    return (offset + BLOCK - 1) / BLOCK * BLOCK;
+}
+
+/* Nothing but zeros up to the next block, or to the end? Then the frames go on there. */
+static varve_status is_gap(const struct vv_nodefile *nodes, uint64_t offset, bool *gap)
+{
+    uint8_t rest[BLOCK] = { 0 };
+    const uint64_t end = next_block(offset) < nodes->tail_at ? next_block(offset) : nodes->tail_at;
+    size_t got = 0;
+    varve_status rc = VARVE_OK;
+
+    *gap = false;
+    if (offset >= end)
+        return VARVE_OK;
+    TRY(vv_file_read_some(&nodes->file, rest, (size_t)(end - offset), offset, &got));
+    *gap = true;
+    for (size_t i = 0; i < got; i++)
+        *gap = *gap && rest[i] == 0;
+out:
+    return rc;
+}
+
 varve_status vv_nodefile_check(const struct vv_nodefile *nodes)
 {
     struct vv_bytes bytes = VV_BYTES_NONE;
+    bool gap = false;
     varve_status rc = VARVE_OK;
 
-    for (uint64_t offset = MAGIC; rc == VARVE_OK && offset < nodes->end; offset += HEADER + bytes.size) {
+    for (uint64_t offset = MAGIC; offset < nodes->end;) {
+        TRY(is_gap(nodes, offset, &gap));
+        if (gap) {
+            offset = next_block(offset);
+            continue;
+        }
         vv_bytes_clear(&bytes);
-        rc = read_frame(nodes, offset, &bytes);
+        TRY(read_frame(nodes, offset, &bytes));
+        offset += HEADER + bytes.size;
     }
+out:
     vv_bytes_release(&bytes);
     return rc;
 }
@@ -96,6 +130,7 @@ static void begin(struct vv_nodefile *nodes, uint64_t end, uint64_t space)
 {
     nodes->end = nodes->tail_at = end;
     nodes->tail = VV_BYTES_NONE;
+    nodes->synced = 0; /* nobody relies on a file that is being made */
     nodes->space = space;
     nodes->source = (struct vv_node_source){ .read = read_node, .context = nodes };
     VV_ASSERT(pthread_rwlock_init(&nodes->lock, NULL) == 0);
@@ -136,6 +171,7 @@ varve_status vv_nodefile_open(const struct vv_dir *dir, const char *name, bool w
         goto out;
     }
     begin(nodes, end == 0 ? size : end, space);
+    nodes->synced = nodes->end;
 out:
     if (rc != VARVE_OK)
         vv_file_close(&nodes->file);
@@ -161,6 +197,8 @@ varve_status vv_nodefile_put(void *context, const void *bytes, size_t size, uint
     VV_ASSERT(size > 0 && size <= NODE_MAX);
     sum_of(bytes, size, sum);
     VV_ASSERT(pthread_rwlock_wrlock(&nodes->lock) == 0);
+    if (nodes->end == nodes->synced && nodes->tail.size == 0 && !VV_PLANT("nodes-same-block"))
+        nodes->end = nodes->tail_at = next_block(nodes->end);
     const size_t before = nodes->tail.size;
     vv_bytes_u32(&nodes->tail, (uint32_t)size);
     vv_bytes_put(&nodes->tail, sum, sizeof sum);
@@ -193,7 +231,10 @@ out:
 varve_status vv_nodefile_sync(struct vv_nodefile *nodes)
 {
     VV_ASSERT(nodes->tail.size == 0);
-    return vv_file_sync_new(&nodes->file);
+    const varve_status rc = vv_file_sync_new(&nodes->file);
+    if (rc == VARVE_OK)
+        nodes->synced = nodes->end;
+    return rc;
 }
 
 void vv_nodefile_cut(struct vv_nodefile *nodes, uint64_t end)

@@ -1,7 +1,8 @@
 /* nodefile.h - saved nodes of page trees in one file that only grows: address = where a node's frame begins.
  *
  *   frame: u32 size of the node, its sum (16 bytes), the node as vv_node_encode makes it; the first begins at 16,
- *   behind magic, so that 0 is no address. docs/format.md, "Nodes".
+ *   behind magic, so that 0 is no address. docs/format.md, "Nodes". What is put after a sync, or into a file of before,
+ *   begins at the next multiple of 4096: a block that holds what somebody relies on is not written again.
  *
  * What tells of an address says also how long the file was then: what lies behind that is debris of a life that was
  * cut short, overwritten by whoever writes next. Threads: reads at once; the writing calls are the caller's to lock. */
@@ -18,6 +19,7 @@ enum { VV_NODEFILE_START = 16 }; /* how long one without nodes is */
 struct vv_nodefile {
     struct vv_file file;
     uint64_t end;              /* of what is written or waits in `tail` */
+    uint64_t synced;           /* all before this is relied on */
     uint64_t tail_at;          /* where `tail` goes */
     struct vv_bytes tail;      /* put and not yet flushed; reads see it */
     pthread_rwlock_t lock;     /* of `tail`, which grows while others read */
