@@ -21,6 +21,8 @@ PROGRAMS = (
     ("replay", ("little",), ("replay",)),
     ("corrupt", (), ("corrupt",)),
     ("hold", (), ("hold",)),
+    ("crash_flat", (), ("flat",)),
+    ("crash_flat_power", (), ("flat-power",)),
 )
 HARNESSES = [name for _, _, names in PROGRAMS for name in names]
 
@@ -48,6 +50,10 @@ PLANTS = (
     ("hold-ignored", "hold", "space goes while holds and readers of other processes still look at it"),
     ("lock-ignored", "hold", "nobody looks whether a lock was taken"),
     ("lock-of-process", "hold", "locks are the process's, and go with any close"),
+    ("last-alone", "flat", "flat: pointers `_last` stay where a crash left them, each on its own"),
+    ("persist-unsynced", "flat-power", "flat: `commits` names files that are not synced"),
+    ("persist-dir-unsynced", "flat-power", "flat: `commits` names files whose names are not synced"),
+    ("nodes-same-block", "flat-power", "saved nodes are written into a block that holds durable ones"),
 )
 SOUND = ("", None, "the sound build")
 
@@ -74,6 +80,7 @@ def run(build, program, arguments, plant):
         return {name: "hung" for name in names}
     told = dict.fromkeys(names, "died" if done.returncode < 0 else "ended")
     for name, _, violations in re.findall(r"^tally: (\S+) (\d+) (\d+)$", done.stdout.decode(), re.M):
+        name = name if name in names else names[0]
         told[name] = int(violations) + (told[name] if isinstance(told[name], int) else 0)
     return told
 
