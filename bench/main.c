@@ -112,6 +112,10 @@ static const struct bench_row rows[] = {
       bench_bytes },
     { "bytes per commit, programs", "The same for real programs: their heaps decide which bytes differ.",
       WITH_VM(bench_bytes_guests) },
+    { "layouts",
+      "SQLite again, the same 200 commits in each layout. The floor column is the journal. In flat and chain a commit is\n"
+      "not durable before the store is persisted.",
+      WITH_VM(bench_layouts) },
     { "against LMDB",
       "100 000 values of 100 bytes: some changed and committed, durable, and looked up. varve: a hash table "
       "in an image, by\n"

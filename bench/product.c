@@ -19,6 +19,7 @@ void product_create(struct product *p, const struct bench *b, const char *name)
     p->session = NULL;
     snprintf(p->path, sizeof p->path, "%s/%s", b->dir, name);
     options.flags = VARVE_STORE_CREATE;
+    options.layout = p->layout;
     if (access(p->path, F_OK) == 0)
         bench_die("%s is there already", name);
     must(varve_store_open(p->path, &options, &p->store, &error), &error, "make a store");

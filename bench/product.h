@@ -11,6 +11,7 @@ struct product {
     varve_store *store;
     varve_session *session; /* or NULL */
     varve_vm *vm;           /* or NULL: images only */
+    varve_layout layout;    /* of a store that is created */
 };
 
 /* End the row unless `status` is VARVE_OK; `error` says why. */

@@ -122,36 +122,115 @@ static void sql(struct program *g, int32_t db, const char *text)
     CALL(g, "sqlite3_free", at);
 }
 
-static void sqlite(struct bench *b)
+/* A table of 1000 rows. */
+static int32_t make_accounts(struct program *g)
 {
-    struct program g = { .memory = NULL };
-    struct bytes_sum sum = { .commits = 0 };
     varve_error error = { 0 };
     int32_t db = 0;
     char text[160];
 
-    if (!program_open(&g, b, "sqlite", "sqlite3.wasm"))
-        return;
-    const int32_t out = CALL(&g, "sqlite3_malloc", 4), name = text_in(&g, "sqlite3_malloc", ":memory:");
-    if (CALL(&g, "sqlite3_open_v2", name, out, 6, 0) != 0)
+    const int32_t out = CALL(g, "sqlite3_malloc", 4), name = text_in(g, "sqlite3_malloc", ":memory:");
+    if (CALL(g, "sqlite3_open_v2", name, out, 6, 0) != 0)
         bench_die("SQLite does not open a database");
-    must(varve_image_read(g.memory, (uint32_t)out, &db, sizeof db, &error), &error, "the handle");
-    sql(&g, db, "create table account(id integer primary key, owner text, balance integer); begin");
+    must(varve_image_read(g->memory, (uint32_t)out, &db, sizeof db, &error), &error, "the handle");
+    sql(g, db, "create table account(id integer primary key, owner text, balance integer); begin");
     for (int i = 0; i < 1000; i++) {
         snprintf(text, sizeof text, "insert into account(owner, balance) values('owner %d', %d)",
                  i * 7919 % 1000, i);
-        sql(&g, db, text);
+        sql(g, db, text);
     }
-    sql(&g, db, "commit");
+    sql(g, db, "commit");
+    return db;
+}
+
+static void update_account(struct program *g, int32_t db, unsigned i)
+{
+    char text[160];
+
+    snprintf(text, sizeof text, "update account set balance = balance + 1 where id = %u", i * 37 % 1000 + 1);
+    sql(g, db, text);
+}
+
+static void sqlite(struct bench *b)
+{
+    struct program g = { .memory = NULL };
+    struct bytes_sum sum = { .commits = 0 };
+
+    if (!program_open(&g, b, "sqlite", "sqlite3.wasm"))
+        return;
+    const int32_t db = make_accounts(&g);
     product_commit(&g.p, VARVE_DURABLE, NULL);
     for (unsigned i = 0; i < bench_of(b, 200, 30); i++) {
-        snprintf(text, sizeof text, "update account set balance = balance + 1 where id = %u",
-                 i * 37 % 1000 + 1);
-        sql(&g, db, text);
+        update_account(&g, db, i);
         bytes_commit(&g.p, &sum);
     }
     bytes_tell(b, "SQLite, an update of one row of 1000", &sum);
     program_close(&g);
+}
+
+/* ---- The same commits in each layout ------------------------------------------------------------ */
+
+struct layout_facts {
+    const char *name;
+    varve_layout layout;
+    varve_durability durability;
+    double commit, persist, stored; /* us, the median; us, of all of them; MiB */
+};
+
+static bool run_layout(struct bench *b, struct layout_facts *facts)
+{
+    enum { MOST = 200 };
+    struct program g = { .memory = NULL, .p.layout = facts->layout };
+    varve_store_info info = VARVE_INIT(varve_store_info);
+    varve_error error = { 0 };
+    double times[MOST];
+    const unsigned count = bench_of(b, MOST, 30);
+
+    if (!program_open(&g, b, facts->name, "sqlite3.wasm"))
+        return false;
+    const int32_t db = make_accounts(&g);
+    product_commit(&g.p, facts->durability, NULL);
+    for (unsigned i = 0; i < count; i++) {
+        update_account(&g, db, i);
+        const double start = bench_now();
+        product_commit(&g.p, facts->durability, NULL);
+        times[i] = (bench_now() - start) / 1e3;
+    }
+    facts->commit = bench_median(times, count);
+    const double start = bench_now();
+    must(varve_store_persist(g.p.store, &error), &error, "persist");
+    facts->persist = (bench_now() - start) / 1e3;
+    must(varve_store_stat(g.p.store, &info, &error), &error, "stat");
+    facts->stored = (double)info.bytes_stored / (double)MIB;
+    program_close(&g);
+    return true;
+}
+
+void bench_layouts(struct bench *b)
+{
+    struct layout_facts facts[] = {
+        { .name = "journal", .layout = VARVE_LAYOUT_JOURNAL, .durability = VARVE_DURABLE },
+        { .name = "tree", .layout = VARVE_LAYOUT_TREE, .durability = VARVE_DURABLE },
+        { .name = "chain", .layout = VARVE_LAYOUT_CHAIN, .durability = VARVE_BUFFERED },
+        { .name = "flat", .layout = VARVE_LAYOUT_FLAT, .durability = VARVE_BUFFERED },
+    };
+
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
+        struct bench_result result = { .unit = "us", .runs = bench_of(b, 200, 30) };
+        if (!run_layout(b, &facts[i]))
+            return;
+        snprintf(result.name, sizeof result.name, "%s: a commit%s", facts[i].name,
+                 facts[i].durability == VARVE_DURABLE ? ", durable" : "");
+        result.floor = facts[0].commit;
+        result.value = facts[i].commit;
+        bench_tell(b, &result);
+        snprintf(result.name, sizeof result.name, "%s: disk after them", facts[i].name);
+        snprintf(result.unit, sizeof result.unit, "MiB");
+        snprintf(result.note, sizeof result.note, "persist after them: %.0f us", facts[i].persist);
+        result.floor = facts[0].stored;
+        result.value = facts[i].stored;
+        bench_tell(b, &result);
+    }
 }
 
 /* ---- QuickJS ------------------------------------------------------------------------------------ */
