@@ -7,6 +7,7 @@
 #   make test-asan  with AddressSanitizer and UBSan    make test-torture   with tiny segments, tables and caches
 #   make crash      what survives: kills, lost writes, faults, damage, full disks; with counts (part of make test)
 #   make crash-plant  plant known bugs, one after the other: each must be found, and none in the sound build
+#   make notes      the design notes step by step: the files that they show, beside those that there are
 #   make fuzz       TARGET=revision: libFuzzer, a minute unless ARGS say otherwise
 #   make bench      measure against the floor         make bench ARGS=--quick
 #   make install    PREFIX=... DESTDIR=...            make format, make lint, make clean
@@ -69,6 +70,12 @@ crash-plant:
 	@$(NINJA) -C $(BUILD)-plant --quiet crash-programs
 	@tools/plant.py $(BUILD)-plant $(ARGS)
 
+notes:
+	@$(setup) store engine modules
+	@$(configure) $(BUILD) build enabled
+	@$(NINJA) -C $(BUILD) --quiet product
+	@tools/notes.py $(BUILD) "$$($(setup) where modules)" $(ARGS)
+
 # libFuzzer (clang): make fuzz TARGET=revision ARGS=-max_total_time=600. New inputs stay in the build folder.
 fuzz:
 	@CC=clang $(configure) $(BUILD)-fuzz fuzz auto -Dfuzz=true -Dtests=disabled -Db_lundef=false
@@ -96,4 +103,4 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-store $(BUILD)-asan $(BUILD)-torture $(BUILD)-plant $(BUILD)-fuzz
 
-.PHONY: all demo test test-long test-asan test-torture crash crash-plant fuzz bench install format lint clean
+.PHONY: all demo test test-long test-asan test-torture crash crash-plant notes fuzz bench install format lint clean
