@@ -16,7 +16,7 @@ struct vv_place {
     struct vv_ledger ledger;
     struct vv_shelf shelf;
     uint64_t _Atomic made;      /* temporary names that were given */
-    uint64_t _Atomic retain;
+    uint64_t retain; /* `plain` is locked */
     uint64_t _Atomic commit_count, commit_ns, sync_count, sync_ns;
     uint64_t doomed;            /* directories that wait for holds to go; guarded by `writer`, as is the next */
     uint64_t remembered;        /* removed commits that may have more than a tombstone */

@@ -236,7 +236,9 @@ static varve_status tree_persist(struct vv_place *place)
 static void tree_configure(struct vv_place *place, uint64_t retain, uint64_t snapshot_bytes)
 {
     (void)snapshot_bytes;
+    vv_plain_lock(&place->plain);
     place->retain = retain;
+    vv_plain_unlock(&place->plain);
 }
 
 const struct vv_layout vv_layout_tree = {
