@@ -3,7 +3,9 @@
  *   <scratch>/base/store     what `prepare` made; copied for each point
  *   <scratch>/work/store     where `run` works, and what is checked
  *   <scratch>/again/store    a copy of work after a kill, for the recovery sweep
- * All that a child tells goes through `shared`: a page that outlives it. */
+ * All that a child tells goes through `shared`: a page that outlives it. Chance and time are the same in every run (see
+ * getrandom below), so that most points leave a disk, byte for byte, that another one left: what was judged sound
+ * once, with a ledger that expects the same, is not judged again, nor swept again. */
 #include "sweep.h"
 
 #include <errno.h>
@@ -13,12 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/bytes.h"
 #include "base/double.h"
+#include "digest.h"
 #include "scratch.h"
 #include "tally.h"
 
@@ -50,6 +57,11 @@ struct shared {
     bool allocation_failed;
     char words[504];
 };
+/* Digests, by their first bytes; a free place is all zeros. */
+struct digests {
+    uint8_t (*place)[VV_HASH_SIZE];
+    size_t count, room; /* room: a power of two, or 0 */
+};
 /* What is done to a child. */
 struct point {
     enum sweep_kind kind;
@@ -64,7 +76,9 @@ struct sweep {
     struct shared *shared;
     struct sweep_ledger prepared;
     bool quiet;
-    bool quick; /* VARVE_TEST_QUICK: fewer errnos, one allocation in eight */
+    bool quick;    /* VARVE_TEST_QUICK: fewer errnos, one allocation in eight */
+    bool tireless; /* VARVE_TEST_SCALE: what was judged is judged again */
+    struct digests sound, recovered; /* folders with what is expected of them: checked, swept */
     unsigned shown;
     char root[SCRATCH_PATH];
     char base[SCRATCH_PATH + 16], work[SCRATCH_PATH + 16], again[SCRATCH_PATH + 16];
@@ -127,6 +141,95 @@ bool sweep_deny(struct sweep_ledger *ledger, const char *format, ...)
     (void)vsnprintf(ledger->denial, sizeof ledger->denial, format, args);
     va_end(args);
     return false;
+}
+
+/* ---- Chance, and what was seen before ------------------------------------------------------------ */
+
+/* What a child does; each has a stream of its own, so that no two openings of one store draw the same (law J2). */
+enum phase { PREPARING = 1, RUNNING, RECOVERING, CHECKING, CHECKING_AGAIN };
+static enum phase phase = PREPARING;
+
+/* In place of the system's, as the clock below: so a point does the same whenever it is visited. */
+ssize_t getrandom(void *bytes, size_t size, unsigned flags)
+{
+    static uint64_t _Atomic drawn;
+    struct vv_hasher hasher;
+    uint8_t hash[VV_HASH_SIZE];
+
+    (void)flags;
+    vv_hasher_init(&hasher, VV_HASH_CHANCE);
+    vv_hasher_u64(&hasher, phase);
+    vv_hasher_u64(&hasher, drawn++);
+    vv_hasher_end(&hasher, hash);
+    size = size < sizeof hash ? size : sizeof hash;
+    memcpy(bytes, hash, size);
+    return (ssize_t)size;
+}
+
+static bool clock_stands; /* while a row is swept that waits for nothing */
+
+int clock_gettime(clockid_t id, struct timespec *time)
+{
+    if (!clock_stands || id != CLOCK_REALTIME)
+        return (int)syscall(SYS_clock_gettime, id, time);
+    *time = (struct timespec){ .tv_sec = 1700000000 + (time_t)phase };
+    return 0;
+}
+
+static uint8_t *place_of(const struct digests *digests, const uint8_t digest[VV_HASH_SIZE])
+{
+    size_t at = vv_get_u64(digest) & (digests->room - 1);
+
+    while (!vv_hash_is_zero(digests->place[at]) && !vv_hash_equal(digests->place[at], digest))
+        at = (at + 1) & (digests->room - 1);
+    return digests->place[at];
+}
+
+static bool is_known(const struct digests *digests, const uint8_t digest[VV_HASH_SIZE])
+{
+    return digests->room > 0 && !vv_hash_is_zero(place_of(digests, digest));
+}
+
+static void remember(struct digests *digests, const uint8_t digest[VV_HASH_SIZE])
+{
+    if (2 * digests->count >= digests->room) {
+        struct digests more = { .room = digests->room == 0 ? 1024 : 2 * digests->room };
+        more.place = calloc(more.room, sizeof *more.place);
+        if (more.place == NULL) {
+            perror("calloc");
+            exit(2);
+        }
+        for (size_t i = 0; i < digests->room; i++)
+            if (!vv_hash_is_zero(digests->place[i]))
+                remember(&more, digests->place[i]);
+        free(digests->place);
+        *digests = more;
+    }
+    memcpy(place_of(digests, digest), digest, VV_HASH_SIZE);
+    digests->count++;
+}
+
+/* Words for people: who holds the store. */
+static bool is_dull(const char *name)
+{
+    return strcmp(name, "store/.varve/lock") == 0;
+}
+
+/* What lies in a folder and what the ledger expects of it: all that a check may ask. */
+static void take_digest(const struct sweep *s, const char *at, uint8_t digest[VV_HASH_SIZE])
+{
+    struct vv_hasher hasher;
+    uint8_t lies[VV_HASH_SIZE];
+
+    digest_folder(at, is_dull, lies);
+    vv_hasher_init(&hasher, VV_HASH_RECORD);
+    vv_hasher_put(&hasher, lies, sizeof lies);
+    for (unsigned step = 0; step < SWEEP_STEPS; step++) {
+        vv_hasher_u64(&hasher, sweep_expect(&s->shared->ledger, step));
+        if (s->shared->ledger.steps[step].ended)
+            vv_hasher_put(&hasher, s->shared->ledger.steps[step].evidence, SWEEP_EVIDENCE);
+    }
+    vv_hasher_end(&hasher, digest);
 }
 
 /* ---- Findings ----------------------------------------------------------------------------------- */
@@ -268,11 +371,13 @@ typedef varve_status (*child_fn)(struct sweep *s, const struct vv_vfs *vfs, cons
 
 static varve_status child_run(struct sweep *s, const struct vv_vfs *vfs, const char *path)
 {
+    phase = RUNNING;
     return s->op->run(vfs, path, &s->shared->ledger, s->op->context);
 }
 
 static varve_status child_reopen(struct sweep *s, const struct vv_vfs *vfs, const char *path)
 {
+    phase = RECOVERING;
     return s->op->reopen(vfs, path, s->op->context);
 }
 
@@ -308,27 +413,39 @@ static int in_a_child(struct sweep *s, const struct point *point, const char *fo
     return wait_for(child);
 }
 
-/* Check what is in `folder`, twice. */
+/* Check what is in `folder`, twice: the second time only where the first one changed it, or it would see the same. */
 static void check(struct sweep *s, const struct point *point, const char *folder)
 {
     struct sweep_ledger *ledger = &s->shared->ledger;
     char path[SCRATCH_PATH + 32];
+    uint8_t before[VV_HASH_SIZE];
+    uint8_t after[VV_HASH_SIZE];
 
+    take_digest(s, folder, before);
+    if (!s->tireless && is_known(&s->sound, before))
+        return;
+    s->report->looks++;
     store_path(folder, path);
     for (int time = 1; time <= 2; time++) {
         ledger->denial[0] = '\0';
         const pid_t child = fork_or_end();
-        if (child == 0)
+        if (child == 0) {
+            phase = time == 1 ? CHECKING : CHECKING_AGAIN;
             _exit(s->op->check(path, ledger, s->op->context) ? 0 : 1);
+        }
         const int status = wait_for(child);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-            continue;
         if (WIFSIGNALED(status))
             find(s, point, "the check died of signal %d", WTERMSIG(status));
-        else
+        else if (WEXITSTATUS(status) != 0)
             find(s, point, "%s%s", time == 2 ? "opened a second time: " : "", ledger->denial);
-        return;
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+            return;
+        take_digest(s, folder, after);
+        if (!s->tireless && vv_hash_equal(before, after))
+            break;
     }
+    if (!is_known(&s->sound, before))
+        remember(&s->sound, before);
 }
 
 static void fresh_copy(const char *from, const char *to)
@@ -439,7 +556,15 @@ static void sweep_recovery(struct sweep *s, const struct point *after)
     } ways[] = {
         { VV_DOUBLE_KILL, 0 }, { VV_DOUBLE_TORN, 0 }, { VV_DOUBLE_STICK, ENOSPC }, { VV_DOUBLE_FAIL, EIO }
     };
+    uint8_t digest[VV_HASH_SIZE];
 
+    take_digest(s, s->work, digest);
+    if (is_known(&s->recovered, digest)) {
+        if (!s->tireless)
+            return;
+    } else {
+        remember(&s->recovered, digest);
+    }
     for (size_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
         for (unsigned nth = 1; nth <= CALLS; nth++) {
             const struct point point = { .kind = SWEEP_RECOVERY,
@@ -559,10 +684,15 @@ static bool begin(struct sweep *s)
 void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *report)
 {
     struct sweep s = {
-        .op = op, .report = report, .quiet = quiet, .quick = getenv("VARVE_TEST_QUICK") != NULL
+        .op = op,
+        .report = report,
+        .quiet = quiet,
+        .quick = getenv("VARVE_TEST_QUICK") != NULL,
+        .tireless = getenv("VARVE_TEST_SCALE") != NULL,
     };
 
     *report = (struct sweep_report){ .calls = 0 };
+    clock_stands = !op->waits;
     s.shared = mmap(NULL, sizeof *s.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (s.shared == MAP_FAILED) {
         perror("mmap");
@@ -578,6 +708,8 @@ void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *repor
         sweep_memory(&s);
     }
     scratch_remove(s.root);
+    free(s.sound.place);
+    free(s.recovered.place);
     (void)munmap(s.shared, sizeof *s.shared);
 }
 
@@ -617,7 +749,7 @@ int sweep_main(int argc, char **argv, const struct sweep_op *ops, size_t count)
     (void)printf("%-20s %6s", "operation", "calls");
     for (int kind = SWEEP_KILL; kind < SWEEP_KINDS; kind++)
         (void)printf(" %8s", kind_names[kind]);
-    (void)printf(" %8s %8s %10s\n", "absorbed", "unfired", "violations");
+    (void)printf(" %8s %8s %8s %10s\n", "looks", "absorbed", "unfired", "violations");
     for (size_t i = 0; i < count; i++) {
         struct sweep_report report;
         if (!is_asked_for(argc, argv, ops[i].name))
@@ -627,7 +759,8 @@ int sweep_main(int argc, char **argv, const struct sweep_op *ops, size_t count)
         (void)printf("%-20s %6u", ops[i].name, report.calls);
         for (int kind = SWEEP_KILL; kind < SWEEP_KINDS; kind++)
             (void)printf(" %8u", report.points[kind]);
-        (void)printf(" %8u %8u %10u\n", report.absorbed, report.unfired, sweep_violations(&report));
+        (void)printf(" %8u %8u %8u %10u\n", report.looks, report.absorbed, report.unfired,
+                     sweep_violations(&report));
         for (int kind = SWEEP_KILL; kind < SWEEP_KINDS; kind++) {
             uint64_t *sum =
                 kind == SWEEP_KILL || kind == SWEEP_TORN || kind == SWEEP_RECOVERY ? killed : failed;

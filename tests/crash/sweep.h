@@ -70,6 +70,7 @@ struct sweep_op {
      * NULL: none is. */
     bool (*is_hint)(const char *name);
     void *context;
+    bool waits; /* it has threads that wait for a time: the clock goes on, and no two runs are quite the same */
 };
 
 enum sweep_kind {
@@ -88,6 +89,7 @@ struct sweep_report {
     unsigned calls;                   /* (W) calls of a run without faults */
     unsigned points[SWEEP_KINDS];     /* children run */
     unsigned violations[SWEEP_KINDS]; /* findings */
+    unsigned looks;                   /* checks of folders that were not like one that had been found sound */
     unsigned absorbed;                /* failed calls after which the run rightly succeeded all the same */
     unsigned unfired; /* the run made fewer calls than the plain one: it was not deterministic */
 };
