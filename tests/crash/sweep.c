@@ -3,9 +3,8 @@
  *   <scratch>/base/store     what `prepare` made; copied for each point
  *   <scratch>/work/store     where `run` works, and what is checked
  *   <scratch>/again/store    a copy of work after a kill, for the recovery sweep
- * All that a child tells goes through `shared`: a page that outlives it. Chance and time are the same in every run (see
- * getrandom below), so that most points leave a disk, byte for byte, that another one left: what was judged sound
- * once, with a ledger that expects the same, is not judged again, nor swept again. */
+ * All that a child tells goes through `shared`: a page that outlives it. In a program that repeats (see sweep_repeats)
+ * chance and time are the same in every run, so that most points leave a disk, byte for byte, that another one left. */
 #include "sweep.h"
 
 #include <errno.h>
@@ -77,7 +76,7 @@ struct sweep {
     struct sweep_ledger prepared;
     bool quiet;
     bool quick;    /* VARVE_TEST_QUICK: fewer errnos, one allocation in eight */
-    bool tireless; /* VARVE_TEST_SCALE: what was judged is judged again */
+    bool tireless; /* what was judged is judged again: rows that do not repeat, or VARVE_TEST_SCALE */
     struct digests sound, recovered; /* folders with what is expected of them: checked, swept */
     unsigned shown;
     char root[SCRATCH_PATH];
@@ -149,6 +148,19 @@ bool sweep_deny(struct sweep_ledger *ledger, const char *format, ...)
 enum phase { PREPARING = 1, RUNNING, RECOVERING, CHECKING, CHECKING_AGAIN };
 static enum phase phase = PREPARING;
 
+static struct {
+    bool on;
+    const void *told;
+    size_t told_size;
+} repeats;
+
+void sweep_repeats(const void *told, size_t told_size)
+{
+    repeats.on = true;
+    repeats.told = told;
+    repeats.told_size = told_size;
+}
+
 /* In place of the system's, as the clock below: so a point does the same whenever it is visited. */
 ssize_t getrandom(void *bytes, size_t size, unsigned flags)
 {
@@ -156,7 +168,8 @@ ssize_t getrandom(void *bytes, size_t size, unsigned flags)
     struct vv_hasher hasher;
     uint8_t hash[VV_HASH_SIZE];
 
-    (void)flags;
+    if (!repeats.on)
+        return syscall(SYS_getrandom, bytes, size, flags);
     vv_hasher_init(&hasher, VV_HASH_CHANCE);
     vv_hasher_u64(&hasher, phase);
     vv_hasher_u64(&hasher, drawn++);
@@ -166,11 +179,9 @@ ssize_t getrandom(void *bytes, size_t size, unsigned flags)
     return (ssize_t)size;
 }
 
-static bool clock_stands; /* while a row is swept that waits for nothing */
-
 int clock_gettime(clockid_t id, struct timespec *time)
 {
-    if (!clock_stands || id != CLOCK_REALTIME)
+    if (!repeats.on || id != CLOCK_REALTIME)
         return (int)syscall(SYS_clock_gettime, id, time);
     *time = (struct timespec){ .tv_sec = 1700000000 + (time_t)phase };
     return 0;
@@ -215,7 +226,7 @@ static bool is_dull(const char *name)
     return strcmp(name, "store/.varve/lock") == 0;
 }
 
-/* What lies in a folder and what the ledger expects of it: all that a check may ask. */
+/* What lies in a folder and what is expected of it: all that a check may ask. */
 static void take_digest(const struct sweep *s, const char *at, uint8_t digest[VV_HASH_SIZE])
 {
     struct vv_hasher hasher;
@@ -224,6 +235,7 @@ static void take_digest(const struct sweep *s, const char *at, uint8_t digest[VV
     digest_folder(at, is_dull, lies);
     vv_hasher_init(&hasher, VV_HASH_RECORD);
     vv_hasher_put(&hasher, lies, sizeof lies);
+    vv_hasher_put(&hasher, repeats.told, repeats.told_size);
     for (unsigned step = 0; step < SWEEP_STEPS; step++) {
         vv_hasher_u64(&hasher, sweep_expect(&s->shared->ledger, step));
         if (s->shared->ledger.steps[step].ended)
@@ -441,7 +453,7 @@ static void check(struct sweep *s, const struct point *point, const char *folder
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
             return;
         take_digest(s, folder, after);
-        if (!s->tireless && vv_hash_equal(before, after))
+        if (vv_hash_equal(before, after) && getenv("VARVE_TEST_SCALE") == NULL)
             break;
     }
     if (!is_known(&s->sound, before))
@@ -688,11 +700,10 @@ void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *repor
         .report = report,
         .quiet = quiet,
         .quick = getenv("VARVE_TEST_QUICK") != NULL,
-        .tireless = getenv("VARVE_TEST_SCALE") != NULL,
+        .tireless = !repeats.on || getenv("VARVE_TEST_SCALE") != NULL,
     };
 
     *report = (struct sweep_report){ .calls = 0 };
-    clock_stands = !op->waits;
     s.shared = mmap(NULL, sizeof *s.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (s.shared == MAP_FAILED) {
         perror("mmap");

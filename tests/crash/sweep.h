@@ -16,7 +16,8 @@
  *   half short     for each write: half is written, then an errno; half is written and told
  *   memory     for each allocation: fail it
  *   recovery   after each kill, where the row has `reopen`: kill and fail that at each of its calls too
- * After each of them `check` is called twice, each in a child of its own: opening again changes nothing. The
+ * After each of them `check` is called, and once more if it changed anything, each time in a child of its own: opening
+ * again changes nothing. The
  * harness itself judges what a check cannot see: a child that dies of anything but our kill, or hangs; a failed
  * sync that nobody reports as UNCERTAIN (the bytes are still in the page cache, so they look well), or after which
  * the same opening syncs that file again; a status that does not fit the errno. What none of this sees is bytes
@@ -70,7 +71,6 @@ struct sweep_op {
      * NULL: none is. */
     bool (*is_hint)(const char *name);
     void *context;
-    bool waits; /* it has threads that wait for a time: the clock goes on, and no two runs are quite the same */
 };
 
 enum sweep_kind {
@@ -94,10 +94,17 @@ struct sweep_report {
     unsigned unfired; /* the run made fewer calls than the plain one: it was not deterministic */
 };
 
-/* Sweep one operation; with VARVE_TEST_QUICK in the environment not by every errno and allocation. Says what it finds on stderr unless `quiet`. */
+/* Sweep one operation; with VARVE_TEST_QUICK in the environment not by every errno and allocation; with
+ * VARVE_TEST_SCALE all that is left is checked, twice, seen before or not. Says what it finds on stderr unless
+ * `quiet`. */
 void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *report);
 unsigned sweep_violations(const struct sweep_report *report);
 
+/* From now on chance and time are the same in every run. Rows of this program wait for no time then, and do the same
+ * whenever they run; their checks ask nothing but the store, `sweep_expect`, evidence and these bytes, in shared memory
+ * (NULL: none). So a store that was found sound is not checked again while all of that is the same, nor its recovery
+ * swept. Of ten points that saves nine checks. */
+void sweep_repeats(const void *told, size_t told_size);
 /* A program's main: sweep all rows, or those named on the command line (-NAME: all but that), and print a table of
  * counts. Returns the program's exit code. */
 int sweep_main(int argc, char **argv, const struct sweep_op *ops, size_t count);

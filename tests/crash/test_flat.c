@@ -143,5 +143,6 @@ int main(int argc, char **argv)
         perror("mmap");
         return 2;
     }
+    sweep_repeats(&stories->told, sizeof stories->told);
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);
 }

@@ -78,7 +78,7 @@ static bool is_hint(const char *name)
 int main(int argc, char **argv)
 {
     const struct sweep_op ops[] = {
-        { "group", prepare, run, check, NULL, is_hint, NULL, true },
+        { "group", prepare, run, check, NULL, is_hint, NULL },
     };
 
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);

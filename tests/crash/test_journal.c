@@ -656,17 +656,18 @@ int main(int argc, char **argv)
     static bool no = false;
     static bool yes = true;
     const struct sweep_op ops[] = {
-        { "create", NULL, run_create, check_journal, NULL, is_hint, NULL, false },
-        { "commit", prepare_journal, run_commits, check_journal, NULL, is_hint, &few, false },
-        { "turnover", prepare_journal, run_commits, check_journal, NULL, is_hint, &many, false },
-        { "refs", prepare_journal, run_refs, check_journal, NULL, is_hint, NULL, false },
-        { "reopened", prepare_journal, run_reopened, check_journal, NULL, is_hint, NULL, false },
-        { "pairs", prepare_pairs, run_snapshots, check_journal, reopen_and_snapshot, is_hint, &no, false },
-        { "pairs-in-use", prepare_pairs, run_snapshots, check_journal, NULL, is_hint, &yes, false },
-        { "code", prepare_journal, run_code, check_journal, NULL, is_hint, NULL, false },
-        { "recovery", prepare_journal, run_commits, check_journal, reopen_journal, is_hint, &one, false },
-        { "repair", prepare_damaged, run_repair, check_repaired, repair_again, is_hint, NULL, false },
+        { "create", NULL, run_create, check_journal, NULL, is_hint, NULL },
+        { "commit", prepare_journal, run_commits, check_journal, NULL, is_hint, &few },
+        { "turnover", prepare_journal, run_commits, check_journal, NULL, is_hint, &many },
+        { "refs", prepare_journal, run_refs, check_journal, NULL, is_hint, NULL },
+        { "reopened", prepare_journal, run_reopened, check_journal, NULL, is_hint, NULL },
+        { "pairs", prepare_pairs, run_snapshots, check_journal, reopen_and_snapshot, is_hint, &no },
+        { "pairs-in-use", prepare_pairs, run_snapshots, check_journal, NULL, is_hint, &yes },
+        { "code", prepare_journal, run_code, check_journal, NULL, is_hint, NULL },
+        { "recovery", prepare_journal, run_commits, check_journal, reopen_journal, is_hint, &one },
+        { "repair", prepare_damaged, run_repair, check_repaired, repair_again, is_hint, NULL },
     };
 
+    sweep_repeats(NULL, 0);
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);
 }

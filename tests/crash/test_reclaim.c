@@ -320,9 +320,10 @@ static bool is_hint(const char *name)
 int main(int argc, char **argv)
 {
     const struct sweep_op ops[] = {
-        { "delete", prepare_journal, run_delete, check_journal, NULL, is_hint, NULL, false },
-        { "reclaim", prepare_journal, run_reclaim, check_journal, reopen_reclaim, is_hint, NULL, false },
+        { "delete", prepare_journal, run_delete, check_journal, NULL, is_hint, NULL },
+        { "reclaim", prepare_journal, run_reclaim, check_journal, reopen_reclaim, is_hint, NULL },
     };
 
+    sweep_repeats(NULL, 0);
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);
 }

@@ -1240,7 +1240,9 @@ int main(int argc, char **argv)
         if (!is_asked_for(argc, argv, lengths[length - 1]))
             continue;
         setting.report = (struct replay_report){ .workloads = 0 };
+        setting.brief = length > 1 && scale == 1; /* how each operation tears is shown by `one` */
         sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? 8 : 256, scale));
+        setting.brief = false;
         print_report(lengths[length - 1], &setting.report, &passed, &failed);
     }
     if (is_asked_for(argc, argv, "killed")) {

@@ -176,8 +176,8 @@ static bool is_hint(const char *name)
 int main(int argc, char **argv)
 {
     const struct sweep_op ops[] = {
-        { "create", NULL, run_create, check_created, NULL, is_hint, NULL, true },
-        { "commit", prepare_commit, run_commits, check_commits, reopen, is_hint, NULL, true },
+        { "create", NULL, run_create, check_created, NULL, is_hint, NULL },
+        { "commit", prepare_commit, run_commits, check_commits, reopen, is_hint, NULL },
     };
 
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);

@@ -341,5 +341,6 @@ int main(void)
         cmocka_unit_test(a_program_ends_with_what_it_found),
     };
     scratch_in_memory();
+    sweep_repeats(NULL, 0); /* so that what is passed over is tested with the rest */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
