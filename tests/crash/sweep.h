@@ -94,8 +94,8 @@ struct sweep_report {
     unsigned unfired; /* the run made fewer calls than the plain one: it was not deterministic */
 };
 
-/* Sweep one operation; with VARVE_TEST_QUICK in the environment not by every errno and allocation; with
- * VARVE_TEST_SCALE all that is left is checked, twice, seen before or not. Says what it finds on stderr unless
+/* Sweep one operation; with VARVE_TEST_QUICK in the environment not by every errno and allocation, and
+ * not on when enough was found; with VARVE_TEST_SCALE all that is left is checked, twice, seen before or not. Says what it finds on stderr unless
  * `quiet`. */
 void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *report);
 unsigned sweep_violations(const struct sweep_report *report);
