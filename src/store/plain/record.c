@@ -294,13 +294,14 @@ void vv_plain_encode_all(const struct vv_plain *plain, uint64_t *sequence, struc
             vv_plain_encode_commit(commit, &payload);
         vv_plain_frame(out, (*sequence)++, commit->removed ? VV_PLAIN_REMOVAL : VV_PLAIN_COMMIT, payload.data,
                        payload.size);
+        out->failed = out->failed || payload.failed; /* before clearing forgets it */
     }
     for (size_t i = 0; i < plain->move_count; i++) {
         vv_bytes_clear(&payload);
         vv_plain_encode_move(&plain->moves[i], &payload);
         vv_plain_frame(out, (*sequence)++, VV_PLAIN_MOVE, payload.data, payload.size);
+        out->failed = out->failed || payload.failed;
     }
-    out->failed = out->failed || payload.failed;
     vv_bytes_release(&payload);
 }
 
