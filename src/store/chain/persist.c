@@ -269,10 +269,11 @@ varve_status vv_chain_persist_locked(struct vv_place *place)
         rc = rc == VARVE_UNCERTAIN ? rc : VARVE_OK;
     }
 out:
+    (void)vv_chain_poison_if(place, rc); /* first: what an uncertain `commits` may name stays */
     if (rc != VARVE_OK && place->dirty)
         vv_chain_untrim(place);
     vv_bytes_release(&file);
-    return vv_chain_poison_if(place, rc);
+    return rc;
 }
 
 varve_status vv_chain_persist(struct vv_place *place)
