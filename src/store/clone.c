@@ -7,7 +7,7 @@
  *   DONE     persist; `.varve/cloning`, which was there before the format, goes: until then nobody opens it
  * Laws: (C1) The source is only read, under a hold. (C2) Of commits, what is read is checked against its hash, and each
  * one's root is computed anew and must be the same; files are copied with what damage they have.
- * A commit whose parent the source does not retain begins from nothing. */
+ * A commit whose parent the source does not retain is made from nothing, and its parent gets a tombstone. */
 #include "store/clone.h"
 
 #include <string.h>
@@ -304,6 +304,24 @@ out:
     return rc;
 }
 
+/* A parent that was removed in the source: the clone steps over it as the source does. */
+static varve_status bury_parent(struct copy *copy)
+{
+    const varve_store *from = copy->from, *to = copy->to;
+    const varve_commit_id *parent = &copy->facts.parent;
+    varve_commit_id before, known;
+    varve_status rc = VARVE_OK;
+
+    if (copy->has_base || vv_id_is_zero(parent))
+        return VARVE_OK;
+    TRY(from->layout->ancestor(from->place, parent, &before));
+    TRY(to->layout->ancestor(to->place, parent, &known));
+    if (!vv_id_equal(&before, parent) && vv_id_equal(&known, parent)) /* two may have the same parent */
+        rc = to->layout->bury(to->place, parent, &before);
+out:
+    return rc;
+}
+
 static varve_status copy_commit(varve_store *from, varve_store *to, uint64_t number)
 {
     struct copy copy = { .from = from, .to = to };
@@ -318,6 +336,7 @@ static varve_status copy_commit(varve_store *from, varve_store *to, uint64_t num
     TRY(rc);
     TRY(from->layout->facts(from->place, &id, &copy.facts));
     TRY(open_states(&copy));
+    TRY(bury_parent(&copy));
     TRY(make_commit(&copy, copy.has_base ? hold : UINT64_MAX));
 out:
     copy_release(&copy);

@@ -238,6 +238,10 @@ struct vv_layout {
      * the first 1024 is removed, and so on. */
     varve_status (*remove)(struct vv_place *place, const varve_commit_id *ids, size_t count, int64_t time_ns);
 
+    /* A commit that this store never had was removed where it was: `ancestor` steps over it, to `before` (zeros: there is
+     * none). Lasts as a BUFFERED commit does. For who copies a history (clone.c). */
+    varve_status (*bury)(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before);
+
     /* A commit in two steps: prepare outside any lock, then the one instant. `move` may be NULL (detached).
      * publish fills what the layout decides of `change->facts` (number, bytes_written, locator) and ends `pending`
      * on success and on failure. When the store already holds a commit with this id, only the ref moves and

@@ -101,6 +101,17 @@ static void assert_same(struct fixture *f, varve_store *store)
             assert_int_equal(past_read_images(&f->past, store, i), VARVE_OK);
 }
 
+/* `~` steps over what was deleted in the source as it does there. */
+static void assert_same_ancestors(struct fixture *f)
+{
+    for (unsigned i = 0; i < f->past.commit_count; i++) {
+        varve_commit_id here, there;
+        assert_int_equal(f->store->layout->ancestor(f->store->place, &f->past.commits[i].id, &here), VARVE_OK);
+        assert_int_equal(f->copy->layout->ancestor(f->copy->place, &f->past.commits[i].id, &there), VARVE_OK);
+        assert_memory_equal(&here, &there, sizeof here);
+    }
+}
+
 /* A source that nobody writes to is copied as files, of which those that never change are shared. */
 static void assert_files_copied(struct fixture *f)
 {
@@ -147,6 +158,7 @@ static void each_layout_clones_into_each(void **state)
             assert_sound(f->to);
             assert_int_equal(open_at(f->to, to, 0, &f->copy), VARVE_OK);
             assert_same(f, f->copy);
+            assert_same_ancestors(f);
             if (from == to)
                 assert_files_copied(f);
             /* It is a store like any other. */

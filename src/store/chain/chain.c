@@ -409,6 +409,7 @@ const struct vv_layout vv_layout_chain = {
     .ref_move = vv_plain_ref_move,
     .move_refs = vv_chain_move_refs,
     .remove = vv_chain_remove,
+    .bury = vv_plain_bury,
     .prepare = vv_chain_prepare,
     .publish = vv_chain_publish,
     .discard = vv_chain_discard,

@@ -329,6 +329,7 @@ const struct vv_layout vv_layout_flat = {
     .ref_move = vv_plain_ref_move,
     .move_refs = vv_flat_move_refs,
     .remove = vv_flat_remove,
+    .bury = vv_plain_bury,
     .prepare = vv_flat_prepare,
     .publish = vv_flat_publish,
     .discard = vv_flat_discard,

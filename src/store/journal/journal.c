@@ -1052,6 +1052,7 @@ const struct vv_layout vv_layout_journal = {
     .ref_move = journal_ref_move,
     .move_refs = vv_place_move_refs,
     .remove = vv_place_remove,
+    .bury = vv_place_bury,
     .prepare = vv_place_prepare,
     .publish = vv_place_publish,
     .discard = vv_place_discard,

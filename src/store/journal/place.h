@@ -212,7 +212,8 @@ varve_status vv_place_files(struct vv_place *place, vv_file_facts_fn each, void 
 /* remove.c */
 varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,
                              int64_t time_ns);
-/* The same; `writer` is held. */
+varve_status vv_place_bury(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before);
+/* As vv_place_remove; `writer` is held. */
 varve_status vv_place_remove_all(struct vv_place *place, const varve_commit_id *ids, size_t count,
                                  int64_t time_ns);
 /* Tombstones that no retained commit (their parents: `parents`) needs go with the next checkpoint.

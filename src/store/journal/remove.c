@@ -112,6 +112,30 @@ out:
     return rc;
 }
 
+/* A removal of no commit of this store: it has no number, and its tombstone is all that comes of it. */
+varve_status vv_place_bury(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before)
+{
+    struct vv_record_removal removal = { .number = 0 };
+    const struct vv_record_facts facts = { .removals = &removal, .removal_count = 1 };
+    uint64_t address = 0;
+    varve_status rc = VARVE_OK;
+
+    memcpy(removal.id, id->bytes, sizeof removal.id);
+    memcpy(removal.ancestor, before->bytes, sizeof removal.ancestor);
+    vv_place_take_turn(place);
+    TRY(vv_place_writable(place));
+    pthread_mutex_lock(&place->mutex);
+    rc = vv_index_find(&place->index, id->bytes, &address);
+    pthread_mutex_unlock(&place->mutex);
+    TRY(rc);
+    if (address != 0)
+        TRY(vv_fail(VARVE_EXISTS, "a commit that the store knows needs no tombstone"));
+    TRY(vv_place_append_refs(place, &facts, 0));
+out:
+    vv_place_end_turn(place);
+    return rc;
+}
+
 /* ---- Tombstones ------------------------------------------------------------------------------- */
 
 struct sieve {

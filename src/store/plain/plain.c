@@ -551,6 +551,42 @@ void vv_plain_forget(struct vv_plain_commit *commit)
     give_up_content(commit);
 }
 
+varve_status vv_plain_tombstone(const varve_commit_id *id, const varve_commit_id *parent,
+                                struct vv_plain_commit **out)
+{
+    struct vv_plain_commit *commit = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_alloc(&commit, 1, sizeof *commit));
+    commit->facts.id = *id;
+    commit->facts.parent = *parent;
+    commit->removed = true;
+    *out = commit;
+out:
+    return rc;
+}
+
+varve_status vv_plain_bury(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before)
+{
+    struct vv_plain *plain = plain_of(place);
+    struct vv_plain_commit *commit = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_plain_tombstone(id, before, &commit));
+    vv_plain_lock(plain);
+    rc = vv_plain_commit_of(plain, id) != NULL
+             ? vv_fail(VARVE_EXISTS, "a commit that the store knows needs no tombstone")
+             : vv_plain_room(plain, 1, 0);
+    if (rc == VARVE_OK) {
+        vv_plain_add(plain, commit);
+        commit = NULL;
+    }
+    vv_plain_unlock(plain);
+out:
+    vv_plain_commit_free(commit);
+    return rc;
+}
+
 /* Mark the newest `retain` commits that are there along the parents. */
 static void mark_line(const struct vv_plain *plain, const varve_commit_id *head, uint64_t retain, bool *kept)
 {

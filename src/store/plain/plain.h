@@ -94,6 +94,9 @@ varve_status vv_plain_ref_next(struct vv_place *place, const char *after, struct
 varve_status vv_plain_ref_move(struct vv_place *place, const char *name, uint64_t locator,
                                struct vv_move_facts *move);
 
+/* For layouts that write all of the history at persist: the tombstone takes the next number. */
+varve_status vv_plain_bury(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before);
+
 /* Entries of what these layouts do not need: nothing is frozen, forked or woken. */
 varve_status vv_plain_snapshot(struct vv_place *place, bool fork); /* there is nothing to bring up to date */
 bool vv_plain_wants_frozen(struct vv_place *place);
@@ -120,6 +123,9 @@ varve_status vv_plain_check_move(const struct vv_plain *plain, const struct vv_r
                                  const varve_commit_id *made);
 /* UNSUPPORTED unless the ref is "main" or a tag: for layouts that keep one line. `layout`: for the words. */
 varve_status vv_plain_check_line(const char *name, const char *layout);
+/* A commit that is nothing but a tombstone, for vv_plain_add. */
+varve_status vv_plain_tombstone(const varve_commit_id *id, const varve_commit_id *parent,
+                                struct vv_plain_commit **commit);
 /* Takes the commit over, and numbers it unless it has a number. There is room. */
 void vv_plain_add(struct vv_plain *plain, struct vv_plain_commit *commit);
 /* The newest commit never came to be: it is given back, and its number is free again. */

@@ -213,11 +213,8 @@ static varve_status apply_removal(struct vv_plain *plain, struct vv_reader *read
     const struct vv_plain_commit *same = vv_plain_commit_of(plain, &id);
     if (there != NULL || (same != NULL && !same->removed) || number <= plain->last_number || number > INT64_MAX)
         return vv_fail(VARVE_CORRUPT, "a removal in the history is of no commit that was there");
-    TRY(vv_alloc(&commit, 1, sizeof *commit));
-    commit->facts.id = id;
-    commit->facts.parent = parent;
+    TRY(vv_plain_tombstone(&id, &parent, &commit));
     commit->facts.number = number;
-    commit->removed = true;
     rc = vv_plain_room(plain, 1, 0);
     if (rc == VARVE_OK)
         vv_plain_add(plain, commit);

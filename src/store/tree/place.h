@@ -59,6 +59,7 @@ varve_status vv_tree_move_refs(struct vv_place *place, const struct vv_ref_move 
 
 /* remove.c */
 varve_status vv_tree_remove(struct vv_place *place, const varve_commit_id *ids, size_t count, int64_t time_ns);
+varve_status vv_tree_bury(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before);
 varve_status vv_tree_maintain(struct vv_place *place, uint32_t flags, varve_progress_fn progress, void *context,
                               uint64_t *freed);
 varve_status vv_tree_tidy(struct vv_place *place, uint64_t budget, bool *more);

@@ -296,6 +296,38 @@ out:
     return rc;
 }
 
+varve_status vv_tree_bury(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before)
+{
+    struct vv_bytes payload = VV_BYTES_NONE, group = VV_BYTES_NONE;
+    struct vv_plain_commit *commit = NULL;
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(pthread_mutex_lock(&place->writer) == 0);
+    TRY(vv_tree_writable(place));
+    TRY(vv_plain_tombstone(id, before, &commit));
+    vv_plain_lock(&place->plain);
+    rc = vv_plain_commit_of(&place->plain, id) != NULL
+             ? vv_fail(VARVE_EXISTS, "a commit that the store knows needs no tombstone")
+             : vv_plain_room(&place->plain, 1, 0);
+    commit->facts.number = place->plain.last_number + 1;
+    vv_plain_unlock(&place->plain);
+    TRY(rc);
+    vv_plain_encode_removal(commit, &payload);
+    vv_ledger_put(&group, VV_PLAIN_REMOVAL, &payload);
+    TRY(vv_bytes_done(&group));
+    TRY(vv_tree_poison_if(place, vv_ledger_append(&place->ledger, &group)));
+    vv_plain_lock(&place->plain);
+    vv_plain_add(&place->plain, commit);
+    vv_plain_unlock(&place->plain);
+    commit = NULL;
+out:
+    VV_ASSERT(pthread_mutex_unlock(&place->writer) == 0);
+    vv_plain_commit_free(commit);
+    vv_bytes_release(&payload);
+    vv_bytes_release(&group);
+    return rc;
+}
+
 /* ---- Retention and reclaim ---------------------------------------------------------------------- */
 
 static varve_status victims(struct vv_place *place, varve_commit_id **ids, size_t *count)

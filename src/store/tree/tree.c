@@ -275,6 +275,7 @@ const struct vv_layout vv_layout_tree = {
     .ref_move = vv_plain_ref_move,
     .move_refs = vv_tree_move_refs,
     .remove = vv_tree_remove,
+    .bury = vv_tree_bury,
     .prepare = vv_tree_prepare,
     .publish = vv_tree_publish,
     .discard = vv_tree_discard,
