@@ -18,6 +18,7 @@
 #include "past.h"
 #include "page/hash.h"
 #include "scratch.h"
+#include "store/session.h"
 #include "tally.h"
 
 static const struct {
@@ -313,6 +314,109 @@ static void a_deleted_commit_is_gone_and_held_ones_stay(void **state)
     assert_all_there(f);
 }
 
+static varve_status begin(struct fixture *f, uint32_t flags, varve_session **session)
+{
+    const varve_session_options options = { .size = sizeof options, .flags = flags };
+
+    return vv_session_begin(f->store, &options, session);
+}
+
+static void sessions_that_may_commit_are_one_or_many(void **state)
+{
+    struct fixture *f = *state;
+    varve_session *first = NULL, *second = NULL, *looks = NULL;
+
+    make_line(f, 2);
+    assert_int_equal(begin(f, 0, &first), VARVE_OK);
+    assert_int_equal(begin(f, VARVE_SESSION_READ_ONLY, &looks), VARVE_OK); /* beside any other */
+    if (can(f, VV_CAN_SESSIONS)) {
+        assert_int_equal(begin(f, 0, &second), VARVE_OK);
+        vv_session_abort(second);
+    } else {
+        assert_int_equal(begin(f, 0, &second), VARVE_UNSUPPORTED);
+        assert_non_null(strstr(vv_words(), f->store->layout->name));
+        assert_non_null(strstr(vv_words(), "tree and journal"));
+    }
+    vv_session_abort(first);
+    assert_int_equal(begin(f, 0, &first), VARVE_OK); /* its place is free again */
+    vv_session_abort(first);
+    vv_session_abort(looks);
+    assert_all_there(f);
+}
+
+static void a_commit_is_as_durable_as_the_layout_can(void **state)
+{
+    struct fixture *f = *state;
+    const varve_store_options durable = { .size = sizeof durable, .durability = VARVE_DURABLE };
+    const varve_commit_options at_once = { .size = sizeof at_once,
+                                           .durability = VARVE_DURABLE,
+                                           .flags = VARVE_COMMIT_EMPTY };
+    const bool lasts = can(f, VV_CAN_DURABLE);
+    varve_session *session = NULL;
+    varve_commit *commit_made = NULL;
+    bool ended = false;
+
+    make_line(f, 2);
+    assert_int_equal(begin(f, 0, &session), VARVE_OK);
+    assert_int_equal(vv_session_commit(session, &at_once, &commit_made, &ended), lasts ? VARVE_OK : VARVE_UNSUPPORTED);
+    assert_int_equal(vv_store_configure(f->store, &durable), lasts ? VARVE_OK : VARVE_UNSUPPORTED);
+    if (!lasts) {
+        assert_non_null(strstr(vv_words(), "persist"));
+        assert_false(ended); /* nothing was made, and the session is whole */
+        vv_session_abort(session);
+        assert_all_there(f);
+        return;
+    }
+    assert_true(ended);
+    vv_commit_close(commit_made);
+}
+
+/* What was never persisted is gone after a restart where commits do not last by themselves, and nothing else is. */
+static void what_was_not_persisted_is_gone_after_a_restart(void **state)
+{
+    struct fixture *f = *state;
+    struct past persisted;
+
+    make_line(f, 4);
+    assert_int_equal(f->store->layout->persist(f->store->place), VARVE_OK);
+    persisted = f->past;
+    make_line(f, 3);
+    assert_all_there(f);
+    vv_store_close(f->store); /* as a process that ends without persisting */
+    assert_int_equal(open_with(f, 0), VARVE_OK);
+    if (!can(f, VV_CAN_DURABLE))
+        f->past = persisted;
+    assert_all_there(f);
+    assert_sound(f);
+    make_line(f, 3);
+    assert_all_there(f);
+    assert_int_equal(f->store->layout->persist(f->store->place), VARVE_OK);
+    reopen(f, 0);
+    assert_all_there(f);
+    for (unsigned i = 0; i < f->past.commit_count; i++)
+        assert_int_equal(past_read_images(&f->past, f->store, i), VARVE_OK);
+}
+
+static varve_status count_file(void *context, const struct vv_file_facts *file)
+{
+    unsigned *count = context;
+
+    (*count)++;
+    assert_true(file->path[0] != '\0' && file->path[0] != '/' && file->what[0] != '\0' && file->links >= 1);
+    assert_null(strstr(file->path, ".varve"));
+    return VARVE_OK;
+}
+
+static void every_file_has_a_purpose(void **state)
+{
+    struct fixture *f = *state;
+    unsigned count = 0;
+
+    make_line(f, 5);
+    assert_int_equal(f->store->layout->files(f->store->place, count_file, &count), VARVE_OK);
+    assert_true(count > 0);
+}
+
 /* ---- At random ---------------------------------------------------------------------------------- */
 
 enum { HELD = 3, BRANCHES = 4 };
@@ -504,6 +608,10 @@ int main(int argc, char **argv)
         TEST(background_work_changes_no_answer),
         TEST(branches_and_tags_are_refs),
         TEST(a_deleted_commit_is_gone_and_held_ones_stay),
+        TEST(sessions_that_may_commit_are_one_or_many),
+        TEST(a_commit_is_as_durable_as_the_layout_can),
+        TEST(what_was_not_persisted_is_gone_after_a_restart),
+        TEST(every_file_has_a_purpose),
         cmocka_unit_test(operations_at_random_leave_what_they_must),
     };
     size_t row = 0;
