@@ -11,7 +11,8 @@
  *   twice     after a power loss a second one, at any call of whoever went on, who commits the very bytes that
  *             the first one took (J2)
  *   little    some of each, for planted bugs
- * The journal is compiled in with its torture limits, so that a sequence meets checkpoints and new segments. */
+ * The journal is compiled in with its torture limits, so that a sequence meets checkpoints and new segments. With
+ * --layout tree the same is done to that layout. */
 #include <stdarg.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,7 +30,6 @@
 #include "page/root.h"
 #include "replay.h"
 #include "scratch.h"
-#include "store/journal/snapshot.h"
 #include "store/store.h"
 #include "tally.h"
 
@@ -123,9 +123,13 @@ static int deed_of_step(const struct story *story, unsigned count, unsigned step
 
 /* ---- Doing things to a store -------------------------------------------------------------------- */
 
+static varve_layout layout_asked = VARVE_LAYOUT_JOURNAL;
+
 static varve_status open_store(struct run *run, uint32_t flags)
 {
-    const varve_store_options options = { .size = sizeof options, .flags = flags | VARVE_STORE_NO_THREADS };
+    const varve_store_options options = { .size = sizeof options,
+                                          .flags = flags | VARVE_STORE_NO_THREADS,
+                                          .layout = layout_asked };
 
     run->store = NULL;
     return vv_store_open(run->vfs, run->path, &options, &run->store);
@@ -531,7 +535,7 @@ static varve_status op_snapshot(struct run *run)
     varve_status rc = VARVE_OK;
 
     TRY(commit(run, ONE_PAGE, VARVE_DURABLE));
-    TRY(vv_place_snapshot(run->store->place, false));
+    TRY(run->store->layout->snapshot(run->store->place, false));
 out:
     return rc;
 }
@@ -1233,6 +1237,9 @@ int main(int argc, char **argv)
     scratch_in_memory();
     (void)signal(SIGABRT, tell_and_die);
     (void)signal(SIGSEGV, tell_and_die);
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], "--layout") == 0 && strcmp(argv[i + 1], "tree") == 0)
+            layout_asked = VARVE_LAYOUT_TREE;
     begin_setting(&setting);
     (void)printf("in %s\n%-10s %9s %9s %9s %9s %9s %10s\n", setting.world, "part", "workloads", "calls",
                  "tried", "distinct", "checked", "violations");

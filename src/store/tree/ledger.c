@@ -19,6 +19,11 @@ enum {
 static const uint8_t magic[MAGIC + 1] = "varve history 1 tree\n\0\0\0";
 static const uint8_t end_magic[END_MAGIC + 1] = "vEnd\1\0\0\0";
 
+static uint64_t align(uint64_t offset)
+{
+    return (offset + VV_LEDGER_ALIGN - 1) / VV_LEDGER_ALIGN * VV_LEDGER_ALIGN;
+}
+
 static void sum_of(const void *bytes, size_t size, uint8_t sum[SUM])
 {
     uint8_t hash[VV_HASH_SIZE];
@@ -29,16 +34,15 @@ static void sum_of(const void *bytes, size_t size, uint8_t sum[SUM])
 
 /* ---- Header and end ----------------------------------------------------------------------------- */
 
-static void encode_header(const uint8_t life[VV_LEDGER_LIFE], uint64_t published, uint8_t header[HEADER])
+static void encode_header(const uint8_t life[VV_LEDGER_LIFE], uint64_t packed, uint8_t header[HEADER])
 {
     memcpy(header, magic, MAGIC);
     memcpy(header + MAGIC, life, VV_LEDGER_LIFE);
-    vv_put_u64(header + MAGIC + VV_LEDGER_LIFE, published);
+    vv_put_u64(header + MAGIC + VV_LEDGER_LIFE, packed);
     sum_of(header, HEADER - SUM, header + HEADER - SUM);
 }
 
-static bool decode_header(const uint8_t *bytes, size_t size, uint8_t life[VV_LEDGER_LIFE],
-                          uint64_t *published)
+static bool decode_header(const uint8_t *bytes, size_t size, uint8_t life[VV_LEDGER_LIFE], uint64_t *packed)
 {
     uint8_t sum[SUM];
 
@@ -48,8 +52,8 @@ static bool decode_header(const uint8_t *bytes, size_t size, uint8_t life[VV_LED
     if (memcmp(sum, bytes + HEADER - SUM, SUM) != 0)
         return false;
     memcpy(life, bytes + MAGIC, VV_LEDGER_LIFE);
-    *published = vv_get_u64(bytes + MAGIC + VV_LEDGER_LIFE);
-    return true;
+    *packed = vv_get_u64(bytes + MAGIC + VV_LEDGER_LIFE);
+    return *packed >= HEADER && *packed <= LIMIT;
 }
 
 /* A hint: one that cannot be read, or is of another life, says nothing. */
@@ -99,18 +103,26 @@ static bool may_begin_a_record(const uint8_t *bytes, size_t left)
            size <= left - VV_PLAIN_FRAME;
 }
 
-/* The next sound record behind a bad one, which may have had any length; false: there is none. */
-static bool find_next(const struct vv_reader *from, uint64_t sequence, size_t *offset, uint64_t *found)
+/* Where a record may begin behind this place: anywhere in what was published, else at the next multiple. */
+static uint64_t next_place(uint64_t at, uint64_t packed)
 {
-    for (size_t at = from->offset + 1; at + VV_PLAIN_FRAME <= from->size; at++) {
-        if (!may_begin_a_record(from->data + at, from->size - at))
+    return at + 1 < packed ? at + 1 : align(at + 1);
+}
+
+/* The next sound record behind a bad one, which may have had any length; false: there is none. */
+static bool find_next(const struct vv_reader *from, uint64_t packed, uint64_t sequence, size_t *offset,
+                      uint64_t *found)
+{
+    for (uint64_t at = next_place(from->offset, packed); at + VV_PLAIN_FRAME <= from->size;
+         at = next_place(at, packed)) {
+        if (!may_begin_a_record(from->data + at, from->size - (size_t)at))
             continue;
         for (uint64_t lost = 1; lost <= LOST && lost <= (at - from->offset) / VV_PLAIN_FRAME + 1; lost++) {
             struct vv_reader reader = vv_reader_of(from->data, from->size), payload;
             uint32_t kind = 0;
-            reader.offset = at;
+            reader.offset = (size_t)at;
             if (vv_plain_unframe(&reader, sequence + lost, &kind, &payload)) {
-                *offset = at;
+                *offset = (size_t)at;
                 *found = sequence + lost;
                 return true;
             }
@@ -157,30 +169,34 @@ varve_status vv_ledger_read(const uint8_t *bytes, size_t size, uint64_t acknowle
                             const struct vv_ledger_reading *reading, struct vv_ledger *ledger)
 {
     struct vv_reader reader = vv_reader_of(bytes, size), payload;
+    uint64_t sound = HEADER, found = 0; /* sound: where the last record ends */
+    size_t next = 0;
     uint32_t kind = 0;
     varve_status rc = VARVE_OK;
 
     reader.offset = size < HEADER ? size : HEADER;
     ledger->sequence = 0;
     ledger->damaged = false;
-    while (vv_reader_left(&reader) > 0) {
-        const uint64_t at = reader.offset;
+    for (;;) {
+        const uint64_t at = reader.offset < ledger->packed ? reader.offset : align(reader.offset);
+        if (at >= size)
+            break;
+        reader.offset = (size_t)at;
         if (vv_plain_unframe(&reader, ledger->sequence, &kind, &payload)) {
             TRY(take_record(reading, ledger, kind, payload, at));
             ledger->sequence++;
+            sound = reader.offset;
             continue;
         }
-        size_t next = 0;
-        uint64_t found = 0;
-        if (!find_next(&reader, ledger->sequence, &next, &found))
+        if (!find_next(&reader, ledger->packed, ledger->sequence, &next, &found))
             break;
         tell_damage(reading, ledger, at, "a record is damaged: what it made, moved or removed is lost");
         reader.offset = next;
         ledger->sequence = found;
     }
-    ledger->end = reader.offset;
-    if (ledger->end < acknowledged)
-        tell_damage(reading, ledger, ledger->end,
+    ledger->end = align(sound);
+    if (sound < ledger->packed || ledger->end < acknowledged)
+        tell_damage(reading, ledger, sound,
                     "the file ends, or cannot be read on, before the last record that was acknowledged");
     else if (ledger->end < size && !ledger->damaged)
         reading->debris(reading->context, ledger->end);
@@ -232,7 +248,6 @@ varve_status vv_ledger_open(const struct vv_dir *own, bool write, const struct v
 {
     uint8_t *bytes = NULL;
     size_t size = 0;
-    uint64_t length = 0;
     varve_status rc = VARVE_OK;
 
     *ledger = (struct vv_ledger){ .file = VV_FILE_NONE };
@@ -240,7 +255,7 @@ varve_status vv_ledger_open(const struct vv_dir *own, bool write, const struct v
     if (ledger->file.fd == -1)
         goto out;
     TRY(read_file(&ledger->file, &bytes, &size));
-    if (!decode_header(bytes, size, ledger->life, &ledger->published)) {
+    if (!decode_header(bytes, size, ledger->life, &ledger->packed)) {
         reading->damage(reading->context, 0, "the header is damaged: it is no history of this layout");
         vv_file_close(&ledger->file);
         goto out;
@@ -252,8 +267,7 @@ varve_status vv_ledger_open(const struct vv_dir *own, bool write, const struct v
         bytes = NULL;
         TRY(read_file(&ledger->file, &bytes, &size));
     }
-    length = ledger->acknowledged > ledger->published ? ledger->acknowledged : ledger->published;
-    TRY(vv_ledger_read(bytes, size, length, reading, ledger));
+    TRY(vv_ledger_read(bytes, size, ledger->acknowledged, reading, ledger));
     if (write && ledger->end < size && !ledger->damaged) {
         TRY(vv_file_truncate(&ledger->file, ledger->end));
         TRY(vv_file_sync_new(&ledger->file));
@@ -308,6 +322,7 @@ varve_status vv_ledger_append(struct vv_ledger *ledger, const struct vv_bytes *g
         TRY(vv_fail(VARVE_LIMIT, "a record of %zu bytes: there are too many commits or changes at once",
                     group->size));
     vv_plain_frame(&frame, ledger->sequence, VV_LEDGER_GROUP, group->data, group->size);
+    vv_bytes_zero(&frame, (size_t)align(frame.size) - frame.size);
     TRY(vv_bytes_done(&frame));
     rc = vv_file_write(&ledger->file, frame.data, frame.size, ledger->end);
     if (rc != VARVE_OK) {
@@ -330,7 +345,7 @@ out:
 /* ---- A new file --------------------------------------------------------------------------------- */
 
 static varve_status publish(const struct vv_dir *own, const struct vv_plain *plain,
-                            uint8_t life[VV_LEDGER_LIFE], uint64_t *length, uint64_t *sequence)
+                            uint8_t life[VV_LEDGER_LIFE], uint64_t *packed, uint64_t *sequence)
 {
     struct vv_bytes bytes = VV_BYTES_NONE;
     varve_status rc = VARVE_OK;
@@ -340,9 +355,11 @@ static varve_status publish(const struct vv_dir *own, const struct vv_plain *pla
     if (vv_bytes_extend(&bytes, HEADER) != NULL && plain != NULL)
         vv_plain_encode_all(plain, sequence, &bytes);
     TRY(vv_bytes_done(&bytes));
-    encode_header(life, bytes.size, bytes.data);
+    *packed = bytes.size;
+    encode_header(life, *packed, bytes.data);
+    vv_bytes_zero(&bytes, (size_t)align(*packed) - bytes.size);
+    TRY(vv_bytes_done(&bytes));
     TRY(vv_dir_publish(own, "history", bytes.data, bytes.size));
-    *length = bytes.size;
 out:
     vv_bytes_release(&bytes);
     return rc;
@@ -351,9 +368,9 @@ out:
 varve_status vv_ledger_create(const struct vv_dir *own)
 {
     uint8_t life[VV_LEDGER_LIFE];
-    uint64_t length = 0, sequence = 0;
+    uint64_t packed = 0, sequence = 0;
 
-    return publish(own, NULL, life, &length, &sequence);
+    return publish(own, NULL, life, &packed, &sequence);
 }
 
 varve_status vv_ledger_rewrite(const struct vv_dir *own, const struct vv_plain *plain,
@@ -362,12 +379,12 @@ varve_status vv_ledger_rewrite(const struct vv_dir *own, const struct vv_plain *
     struct vv_ledger next = { .file = VV_FILE_NONE };
     varve_status rc = VARVE_OK;
 
-    rc = publish(own, plain, next.life, &next.end, &next.sequence);
+    rc = publish(own, plain, next.life, &next.packed, &next.sequence);
     if (rc != VARVE_OK) {
         ledger->file.poisoned = ledger->file.poisoned || rc == VARVE_UNCERTAIN;
         return rc;
     }
-    next.published = next.end;
+    next.end = align(next.packed);
     rc = vv_file_open(own, "history", VV_OPEN_WRITE, &next.file);
     if (rc != VARVE_OK) { /* the old file has no name any more: what is appended to it would be lost */
         ledger->file.poisoned = true;

@@ -2,25 +2,28 @@
  * there are. An append is one record, written and synced: that is the one instant of a commit.
  *
  *   header    a random number that names this life of the file, and how long it was when it was published
- *   records   of plain.h: first those that it was published with, then one group for each append
+ *   records   of plain.h: first those that it was published with, one behind the other; then one group for each append,
+ *             at a multiple of VV_LEDGER_ALIGN, with zeros behind it
  *   .varve/history.end   how far the file was acknowledged at a clean close
  * Laws: (T1) A group is whole or it is nothing: its sum covers all of it, and it is synced before it is believed.
  *       (T2) What follows the last sound record is an append that ended unfinished: debris, cut off, and the cut is
  *            synced, before anything is appended. A bad record that a sound one follows, and a file that ends
- *            before what was published or acknowledged, is damage. */
+ *            before what was published or acknowledged, is damage.
+ *       (T5) No sector that holds acknowledged bytes is written again. */
 #ifndef VV_TREE_LEDGER_H
 #define VV_TREE_LEDGER_H
 
 #include "store/plain/plain.h"
 
-enum { VV_LEDGER_GROUP = VV_PLAIN_OWN, VV_LEDGER_LIFE = 16 };
+/* The page cache writes whole pages, and drives may have sectors as large. */
+enum { VV_LEDGER_GROUP = VV_PLAIN_OWN, VV_LEDGER_LIFE = 16, VV_LEDGER_ALIGN = 4096 };
 
 struct vv_ledger {
     struct vv_file file;
     uint8_t life[VV_LEDGER_LIFE];
     uint64_t end, sequence;     /* where the next record goes, and which it is */
     uint64_t acknowledged;      /* by `history.end`, when it was read or written last */
-    uint64_t published;         /* length when the file was published */
+    uint64_t packed;            /* bytes of header and records when the file was published */
     bool damaged;               /* reading it came upon damage */
 };
 
@@ -48,7 +51,8 @@ varve_status vv_ledger_append(struct vv_ledger *ledger, const struct vv_bytes *g
 /* Publish all of `plain` as a new file. On failure the old one goes on (UNCERTAIN: one of the two). */
 varve_status vv_ledger_rewrite(const struct vv_dir *own, const struct vv_plain *plain, struct vv_ledger *ledger);
 
-/* What the bytes of a history say: sets `end` (behind the last sound record), `sequence` and `damaged`. */
+/* What the bytes of a history say, whose header was decoded (`packed`): sets `end` (where the next record goes), `sequence`
+ * and `damaged`. */
 varve_status vv_ledger_read(const uint8_t *bytes, size_t size, uint64_t acknowledged,
                             const struct vv_ledger_reading *reading, struct vv_ledger *ledger);
 

@@ -332,6 +332,7 @@ static varve_status find_folder(struct vv_place *place, const struct vv_pending 
 out:
     if (rc != VARVE_OK && *made && *folder != NULL)
         vv_shelf_drop(&place->shelf, *folder);
+    *made = *made && rc == VARVE_OK;
     vv_shelf_unlock(&place->shelf);
     return rc;
 }
