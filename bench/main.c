@@ -116,6 +116,12 @@ static const struct bench_row rows[] = {
       "SQLite again, the same 200 commits in each layout. The floor column is the journal. In flat and chain a commit is\n"
       "not durable before the store is persisted.",
       WITH_VM(bench_layouts) },
+    { "tree beside journal",
+      "A session on the head of a store of images of 64 KiB, and a commit of one page of one of them, in the "
+      "layout tree:\n"
+      "a directory with a hard link for each file that does not change. The floor column is the layout "
+      "journal.",
+      bench_tree },
     { "against LMDB",
       "100 000 values of 100 bytes: some changed and committed, durable, and looked up. varve: a hash table "
       "in an image, by\n"

@@ -41,6 +41,7 @@ struct building {
     struct vv_dir pool; /* of bytecode; opened when it is needed */
     struct vv_bytes listing;
     struct vv_codec codec;
+    bool has_code; /* a name was put into `bytecode` */
 };
 
 static void dirs_close(struct dirs *dirs)
@@ -137,6 +138,7 @@ static varve_status link_code(struct building *b, const struct vv_module *module
 
     if (vv_hash_is_zero(module->code))
         return VARVE_OK;
+    b->has_code = true;
     vv_hex_format(module->id.bytes, name);
     vv_hex_format(module->code, hex);
     rc = open_pool(b);
@@ -152,6 +154,7 @@ static varve_status link_old_code(struct building *b, const varve_module_id *id)
     char name[65], root[65];
     varve_status rc = VARVE_OK;
 
+    b->has_code = true;
     vv_hex_format(id->bytes, name);
     rc = link_file(b, &b->from.bytecode, name, &b->to.bytecode, name);
     if (rc == VARVE_NOT_FOUND) {
@@ -826,7 +829,8 @@ static varve_status sync_dirs(struct building *b)
 
     if (VV_PLANT("tree-names-sync"))
         return VARVE_OK;
-    TRY(vv_tree_sync_dir(b->place, &b->to.bytecode));
+    if (b->has_code)
+        TRY(vv_tree_sync_dir(b->place, &b->to.bytecode));
     TRY(vv_tree_sync_dir(b->place, &b->to.memory));
     TRY(vv_tree_sync_dir(b->place, &b->to.tree));
     TRY(vv_tree_sync_dir(b->place, &b->to.root));
