@@ -23,6 +23,8 @@ PROGRAMS = (
     ("hold", (), ("hold",)),
     ("crash_flat", (), ("flat",)),
     ("crash_flat_power", (), ("flat-power",)),
+    ("crash_tree", ("commit", "refs", "again", "held"), ("tree",)),
+    ("replay --layout tree", ("little",), ("tree-power",)),
 )
 HARNESSES = [name for _, _, names in PROGRAMS for name in names]
 
@@ -54,6 +56,16 @@ PLANTS = (
     ("persist-unsynced", "flat-power", "flat: `commits` names files that are not synced"),
     ("persist-dir-unsynced", "flat-power", "flat: `commits` names files whose names are not synced"),
     ("nodes-same-block", "flat-power", "saved nodes are written into a block that holds durable ones"),
+    ("diff-in-place", "tree", "tree: a diff is written into the file that an older commit has too"),
+    ("directory-in-place", "tree", "tree: a directory is deleted where it is, and not renamed first"),
+    ("tree-hold-ignored", "tree", "tree: a directory goes while a hold still looks at it"),
+    ("tree-ref-apart", "tree", "tree: a ref moves in a record of its own, after the commit"),
+    ("tree-failure-kept", "tree", "tree: a record whose write failed stays in the history"),
+    ("tree-file-sync", "tree-power", "tree: a directory gets its name before its files are synced"),
+    ("tree-names-sync", "tree-power", "tree: a directory gets its name before the names in it are synced"),
+    ("tree-root-sync", "tree-power", "tree: a commit is made before the name of its directory is synced"),
+    ("tree-ack-before-sync", "tree-power", "tree: a commit is acknowledged before its record is synced"),
+    ("tree-settle-skipped", "tree-power", "tree: what a killed process left unsynced is promised"),
 )
 SOUND = ("", None, "the sound build")
 
@@ -74,7 +86,8 @@ def run(build, program, arguments, plant):
     names = next(names for name, _, names in PROGRAMS if name == program)
     environment = dict(os.environ, VARVE_PLANT=plant, VARVE_TEST_QUICK="1")
     try:
-        done = subprocess.run([os.path.join(build, "tests", "crash", program), *arguments], env=environment, timeout=600,
+        done = subprocess.run([os.path.join(build, "tests", "crash", *program.split()[:1]), *program.split()[1:],
+                               *arguments], env=environment, timeout=600,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     except subprocess.TimeoutExpired:
         return {name: "hung" for name in names}
