@@ -384,8 +384,6 @@ static varve_status decode_version(struct vv_place *place, struct vv_reader *rea
     place->last_version = version->number;
     version = NULL;
 out:
-    if (rc != VARVE_OK && version != NULL)
-        (void)vv_table_remove(&place->versions, &version->number, NULL);
     vv_version_free(version);
     return rc;
 }

@@ -67,9 +67,10 @@ varve_status vv_version_add(struct vv_place *place, struct vv_version *version)
     varve_status rc = VARVE_OK;
 
     key_of(&version->module, version->leaf, key);
-    TRY(vv_table_reserve(&place->by_name, 1));
+    TRY(vv_table_reserve(&place->versions, 1));
+    TRY(vv_table_reserve(&place->by_name, 1)); /* so that it is put into both, or into none */
     TRY(vv_table_put(&place->versions, &version->number, (union vv_value){ .pointer = version }));
-    TRY(vv_table_put(&place->by_name, key, (union vv_value){ .pointer = version })); /* there is room */
+    TRY(vv_table_put(&place->by_name, key, (union vv_value){ .pointer = version }));
 out:
     return rc;
 }
