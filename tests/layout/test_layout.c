@@ -511,6 +511,15 @@ static void let_go(struct drive *d)
     }
 }
 
+static varve_status drive_gc(struct drive *d)
+{
+    const struct vv_layout *layout_of = d->f->store->layout;
+    uint64_t freed = 0;
+
+    d->doing = "gc";
+    return layout_of->maintain(d->f->store->place, 0, NULL, NULL, &freed);
+}
+
 static varve_status drive_one(struct drive *d)
 {
     switch (model_chance(&d->chance, 16)) {
@@ -520,9 +529,10 @@ static varve_status drive_one(struct drive *d)
         close_store(d->f);
         return open_with(d->f, 0);
     case 1:
-    case 2:
         d->doing = "tidy";
         return past_tidy(d->f->store, UINT64_C(1) << (12 + model_chance(&d->chance, 10)));
+    case 2:
+        return drive_gc(d);
     case 3:
     case 4:
         return can(d->f, VV_CAN_BRANCH) ? drive_ref(d) : VARVE_OK;

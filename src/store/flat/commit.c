@@ -176,6 +176,7 @@ static void pending_free(struct vv_place *place, struct vv_pending *pending)
 
     if (pending == NULL)
         return;
+    place->pending_count--;
     for (size_t i = 0; i < pending->count; i++) {
         struct vv_version *version = pending->versions[i];
         if (version == NULL || --version->pins > 0 || version->used)
@@ -285,6 +286,7 @@ varve_status vv_flat_prepare(struct vv_place *place, struct vv_change *change, s
     TRY(vv_flat_writable(place));
     TRY(find_base(place, change, &base));
     TRY(vv_alloc(&pending, 1, sizeof *pending));
+    place->pending_count++;
     TRY(vv_plain_commit_new(change, &pending->commit));
     TRY(build_state(place, pending, change, base));
     *out = pending;

@@ -14,6 +14,7 @@
  *       (F4) Every file has a page tree of its own whose locators name that file, so any commit can go.
  * Moves: COMMIT   files written whole, pointers, history in memory      [commit.c]
  *        RESTORE  `.varve/last`, then pointers                          [commit.c, move_refs]
+ *        GC       retention, files of no commit, saved nodes written anew [keep.c, compact.c]
  *        PERSIST  sync files, names, nodes; publish `commits`           [keep.c]
  *        OPEN     load, tell of debris, let pointers follow             [vv_flat_open] */
 #include <stdio.h>

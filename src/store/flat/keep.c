@@ -473,9 +473,12 @@ varve_status vv_flat_maintain(struct vv_place *place, uint32_t flags, varve_prog
     TRY(dry ? VARVE_OK : vv_flat_writable(place));
     if (dry) {
         TRY(estimate_versions(place, freed));
+        if (vv_flat_compacts(place))
+            *freed += vv_flat_node_garbage(place);
     } else {
         TRY(apply_retention(place));
         TRY(vv_flat_reclaim(place, freed));
+        TRY(vv_flat_compact(place, freed));
     }
     TRY(drop_debris(place, dry, freed));
     if (!dry && place->behind)
@@ -516,6 +519,8 @@ void vv_flat_stat(struct vv_place *place, struct vv_layout_stat *stat)
         if (marked && !version->needed)
             stat->bytes_reclaimable += version->file_bytes;
     }
+    if (vv_flat_compacts(place))
+        stat->bytes_reclaimable += vv_flat_node_garbage(place);
     vv_flat_end_turn(place);
 }
 

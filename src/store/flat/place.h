@@ -72,6 +72,7 @@ struct vv_place {
     uint64_t last_version;
     struct vv_version *open[VV_FLAT_OPEN_MAX]; /* whose file is open, in no order */
     size_t open_count;
+    size_t pending_count; /* commits that are prepared and not yet published */
     uint64_t rotten_in, source_version;
     struct vv_backings backings;
     uint64_t commit_count, commit_ns, sync_count, sync_ns, commits_bytes;
@@ -207,6 +208,14 @@ varve_status vv_flat_reclaim(struct vv_place *place, uint64_t *freed);
 varve_status vv_flat_number_versions(struct vv_place *place);
 void vv_flat_stat(struct vv_place *place, struct vv_layout_stat *stat);
 varve_status vv_flat_files(struct vv_place *place, vv_file_facts_fn each, void *context);
+
+/* ---- compact.c ----------------------------------------------------------------------------------- */
+
+uint64_t vv_flat_node_garbage(const struct vv_place *place); /* bytes of saved nodes that no version has */
+/* Is most of it garbage, and enough to bother? */
+bool vv_flat_compacts(const struct vv_place *place);
+/* If so: a new file of nodes. In a turn. A failure after the swap leaves the old file to be named by `commits`. */
+varve_status vv_flat_compact(struct vv_place *place, uint64_t *freed);
 
 /* ---- check.c ------------------------------------------------------------------------------------- */
 
