@@ -55,11 +55,11 @@ static varve_status prepare_old(const char *path, struct sweep_ledger *ledger, v
     (void)ledger;
     flat_story_begin(story);
     TRY(flat_open(&vv_vfs_system, path, VARVE_STORE_CREATE, &store));
-    for (unsigned step = 1; step <= 4; step++)
+    for (unsigned step = 1; step <= 3; step++)
         TRY(flat_commit(story, store, step));
     TRY(flat_tag(story, store, 2));
     TRY(flat_persist(story, store));
-    TRY(flat_restore(story, store, 3));
+    TRY(flat_restore(story, store, 2));
     TRY(flat_commit(story, store, 5));
     story->now = story->histories[story->promised]; /* the process ends here */
     story->commits[5].made = false;
@@ -101,13 +101,13 @@ static varve_status run_restore(const struct vv_vfs *vfs, const char *path, stru
     if (store == NULL)
         return rc;
     keep_first(&rc, note(ledger, &step, flat_restore(story, store, 1)));
-    keep_first(&rc, note(ledger, &step, flat_tag(story, store, 4)));
+    keep_first(&rc, note(ledger, &step, flat_tag(story, store, 3)));
     keep_first(&rc, note(ledger, &step, flat_commit(story, store, 6)));
-    keep_first(&rc, note(ledger, &step, flat_delete(story, store, 3)));
+    keep_first(&rc, note(ledger, &step, flat_delete(story, store, 2)));
     keep_first(&rc, note(ledger, &step, flat_delete(story, store, 1))); /* main, as it lasts, stands there */
     keep_first(&rc, note(ledger, &step, flat_tag(story, store, STORY_NONE)));
     keep_first(&rc, note(ledger, &step, store->layout->maintain(store->place, 0, NULL, NULL, &freed)));
-    keep_first(&rc, note(ledger, &step, flat_restore(story, store, 2)));
+    keep_first(&rc, note(ledger, &step, flat_restore(story, store, 3)));
     close_store(store, ledger);
     return rc;
 }
