@@ -11,6 +11,7 @@ enum {
     SUM = 16,
     HEADER = 4 + SUM,    /* of a frame */
     NODE_MAX = 64 << 10, /* no saved node is larger */
+    FIRST = 1024,        /* most nodes end before that: one read */
     BLOCK = 4096,        /* a drive that loses power while it writes may lose all of one */
     FLUSH = 1 << 20      /* so much may wait before it is written without being asked */
 };
@@ -44,22 +45,43 @@ static varve_status read_at(const struct vv_nodefile *nodes, uint64_t offset, vo
     return vv_file_read(&nodes->file, data, size, offset);
 }
 
+/* The beginning of a frame, as much of it as one read gives; the file may end where a gap begins. */
+static varve_status read_first(const struct vv_nodefile *nodes, uint64_t offset, uint8_t first[FIRST], size_t *have)
+{
+    varve_status rc = VARVE_OK;
+
+    if (offset >= nodes->tail_at || offset < MAGIC) {
+        const uint64_t most = offset < nodes->end ? nodes->end - offset : 0;
+        *have = most < HEADER ? HEADER : most < FIRST ? (size_t)most : FIRST;
+        return read_at(nodes, offset, first, *have);
+    }
+    TRY(vv_file_read_some(&nodes->file, first, FIRST, offset, have));
+    if (*have < HEADER)
+        rc = bad_node(nodes, offset);
+out:
+    return rc;
+}
+
 static varve_status read_frame(const struct vv_nodefile *nodes, uint64_t offset, struct vv_bytes *bytes)
 {
     const size_t before = bytes->size;
-    uint8_t header[HEADER], sum[SUM];
+    uint8_t first[FIRST], sum[SUM];
+    size_t have = 0;
     varve_status rc = VARVE_OK;
 
-    TRY(read_at(nodes, offset, header, sizeof header));
-    const uint32_t size = vv_get_u32(header);
+    TRY(read_first(nodes, offset, first, &have));
+    const uint32_t size = vv_get_u32(first);
     if (size == 0 || size > NODE_MAX)
         return bad_node(nodes, offset);
     uint8_t *place = vv_bytes_extend(bytes, size);
     if (place == NULL)
         return vv_bytes_done(bytes);
-    rc = read_at(nodes, offset + HEADER, place, size);
+    if (size <= have - HEADER)
+        memcpy(place, first + HEADER, size);
+    else
+        rc = read_at(nodes, offset + HEADER, place, size);
     sum_of(place, size, sum);
-    if (rc == VARVE_OK && memcmp(sum, header + 4, SUM) != 0)
+    if (rc == VARVE_OK && memcmp(sum, first + 4, SUM) != 0)
         rc = bad_node(nodes, offset);
     if (rc != VARVE_OK)
         vv_bytes_cut(bytes, before);
@@ -139,8 +161,8 @@ static void begin(struct vv_nodefile *nodes, uint64_t end, uint64_t space)
 varve_status vv_nodefile_create(const struct vv_dir *dir, const char *name, unsigned flags, uint64_t space,
                                 struct vv_nodefile *nodes)
 {
-    varve_status rc = vv_file_open(dir, name, VV_OPEN_WRITE | VV_OPEN_CREATE | VV_OPEN_EXCLUSIVE | flags,
-                                   &nodes->file);
+    varve_status rc =
+        vv_file_open(dir, name, VV_OPEN_WRITE | VV_OPEN_CREATE | VV_OPEN_EXCLUSIVE | flags, &nodes->file);
 
     if (rc == VARVE_OK)
         rc = vv_file_write(&nodes->file, magic, MAGIC, 0);
