@@ -107,12 +107,11 @@ static varve_status check_delta(struct checker *checker, const struct vv_version
 {
     const struct vv_pagetree *memory = &version->module->memory;
     struct comparing comparing = { .well = true, .page_count = memory->page_count };
-    struct vv_file file = VV_FILE_NONE;
     char name[VV_CHAIN_NAME];
     varve_status rc = VARVE_OK;
 
     vv_chain_delta_name(checker->line, version, version == vv_chain_newest(checker->line), name);
-    rc = vv_chain_directory(checker->place, checker->line, version, &file, &comparing.delta);
+    rc = vv_chain_directory(checker->place, checker->line, version, NULL, &comparing.delta);
     if (rc == VARVE_OK)
         rc = vv_pagetree_diff(&before->module->memory, memory, compare_entry, &comparing);
     if (rc == VARVE_OK && (!comparing.well || comparing.next != comparing.delta->count))
@@ -120,7 +119,6 @@ static varve_status check_delta(struct checker *checker, const struct vv_version
     if (rc == VARVE_OK && (checker->flags & VARVE_CHECK_QUICK) == 0)
         rc = vv_chain_fetch(checker->place, VV_CHAIN_TRUTH, &before->module->memory, memory, look_at_page,
                             NULL);
-    vv_file_close(&file);
     if (rc != VARVE_CORRUPT)
         return rc;
     tell(checker, VARVE_DAMAGE, name, &checker->line->id, vv_words());

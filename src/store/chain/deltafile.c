@@ -313,21 +313,29 @@ const struct vv_deltafile_entry *vv_deltafile_find(const struct vv_deltafile *de
     return low < delta->count && delta->entries[low].index == index ? &delta->entries[low] : NULL;
 }
 
-varve_status vv_deltafile_frame(const struct vv_file *file, const struct vv_deltafile *delta, size_t number,
-                                struct vv_codec *codec, struct vv_bytes *scratch, struct vv_frame *frame)
+varve_status vv_deltafile_frame(const struct vv_file *file, const struct vv_bytes *whole,
+                                const struct vv_deltafile *delta, size_t number, struct vv_codec *codec,
+                                struct vv_bytes *scratch, struct vv_frame *frame)
 {
+    const uint8_t *bytes = NULL;
     varve_status rc = VARVE_OK;
 
     *frame = VV_FRAME_NONE;
     VV_ASSERT(number < delta->frame_count);
     const size_t size = (size_t)(delta->frames[number + 1] - delta->frames[number]);
-    vv_bytes_clear(scratch);
-    uint8_t *place = vv_bytes_extend(scratch, size);
-    TRY(vv_bytes_done(scratch));
-    TRY(vv_file_read(file, place, size, delta->frames[number]));
-    rc = vv_frame_open_with(codec, place, size, frame);
+    if (whole != NULL) {
+        VV_ASSERT(delta->frames[number + 1] <= whole->size);
+        bytes = whole->data + delta->frames[number];
+    } else {
+        vv_bytes_clear(scratch);
+        uint8_t *place = vv_bytes_extend(scratch, size);
+        TRY(vv_bytes_done(scratch));
+        TRY(vv_file_read(file, place, size, delta->frames[number]));
+        bytes = place;
+    }
+    rc = vv_frame_open_with(codec, bytes, size, frame);
     if (rc == VARVE_CORRUPT)
-        rc = vv_fail_within(rc, "%s: frame %zu", file->name, number);
+        rc = vv_fail_within(rc, "frame %zu", number);
 out:
     return rc;
 }

@@ -83,8 +83,10 @@ varve_status vv_deltafile_read(const struct vv_file *file,
 void vv_deltafile_release(struct vv_deltafile *delta);
 /* The entry of a page; NULL: the file has none. */
 const struct vv_deltafile_entry *vv_deltafile_find(const struct vv_deltafile *delta, uint32_t index);
-/* One frame, checked; ended by vv_frame_release. `scratch` is working memory. */
-varve_status vv_deltafile_frame(const struct vv_file *file, const struct vv_deltafile *delta, size_t number,
-                                struct vv_codec *codec, struct vv_bytes *scratch, struct vv_frame *frame);
+/* One frame, checked; ended by vv_frame_release. From the file, or from `whole`, which holds all of it; `scratch` is
+ * working memory. */
+varve_status vv_deltafile_frame(const struct vv_file *file, const struct vv_bytes *whole,
+                                const struct vv_deltafile *delta, size_t number, struct vv_codec *codec,
+                                struct vv_bytes *scratch, struct vv_frame *frame);
 
 #endif

@@ -102,25 +102,50 @@ static void lend(struct vv_held *held, const struct vv_pagetree *wanted, struct 
     *source = (struct vv_source){ .file = held->file, .pages = pages, .tree = tree, .owner = held };
 }
 
+/* Which of the two images is nearer, by what the versions between changed: nothing need be read for it. False: the
+ * memory is none of a version that is there. */
+static bool judge_by_place(const struct vv_line *line, const struct vv_pagetree *wanted, bool *first)
+{
+    uint64_t before = 0, after = 0;
+    size_t at = 0;
+
+    while (at < line->count && &line->versions[at]->module->memory != wanted)
+        at++;
+    if (at == line->count)
+        return false;
+    for (size_t i = 1; i < line->count; i++)
+        *(i <= at ? &before : &after) += line->versions[i]->pages;
+    *first = before <= after;
+    return true;
+}
+
+/* The same by the trees. */
+static bool judge_by_trees(const struct vv_line *line, const struct vv_pagetree *wanted)
+{
+    uint64_t most = wanted->page_count + 1;
+
+    (void)is_nearer(vv_chain_newest(line), wanted, &most);
+    return is_nearer(line->versions[0], wanted, &most);
+}
+
 void vv_chain_source(struct vv_place *place, const varve_module_id *module, const struct vv_pagetree *wanted,
                      struct vv_source *source)
 {
     struct vv_held *held = NULL;
-    uint64_t most = wanted->page_count + 1;
+    bool first = true;
 
     *source = (struct vv_source){ .file = VV_FILE_NONE };
     vv_chain_read_lock(place);
     struct vv_line *line = vv_chain_line(place, module);
     if (line != NULL && line->count > 0 && wanted->page_count > 0) {
-        const struct vv_version *first = line->versions[0], *newest = vv_chain_newest(line);
-        const bool own = line->image == newest->serial && !vv_chain_shares_first(line);
-        const bool near_newest = own && is_nearer(newest, wanted, &most);
-        const bool near_first = is_nearer(first, wanted, &most);
+        const bool own = line->image == vv_chain_newest(line)->serial && !vv_chain_shares_first(line);
+        if (own && !judge_by_place(line, wanted, &first))
+            first = judge_by_trees(line, wanted);
         lock_held(place);
-        if (near_first)
-            held = hold_image(place, line, first, true);
-        if (held == NULL && near_newest)
-            held = hold_image(place, line, newest, false);
+        if (!first)
+            held = hold_image(place, line, vv_chain_newest(line), false);
+        if (held == NULL)
+            held = hold_image(place, line, line->versions[0], true);
         unlock_held(place);
     }
     if (held != NULL)

@@ -6,6 +6,8 @@
 #include "base/alloc.h"
 #include "store/chain/place.h"
 
+enum { WHOLE_MAX = 64 << 10 };
+
 /* ---- Lines and versions ------------------------------------------------------------------------- */
 
 struct vv_line *vv_chain_line(const struct vv_place *place, const varve_module_id *id)
@@ -228,30 +230,51 @@ static varve_status check_owner(const struct vv_line *line, const struct vv_vers
     return vv_fail(VARVE_CORRUPT, "%s: it is the delta of another version", file->name);
 }
 
+/* A file that is small is read at once. */
+static varve_status read_directory(struct vv_file *file, struct vv_bytes *whole, struct vv_deltafile *delta)
+{
+    uint64_t size = 0;
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_file_size(file, &size));
+    if (whole == NULL || size > WHOLE_MAX || size < VV_DELTAFILE_HEADER)
+        return vv_deltafile_read(file, delta);
+    vv_bytes_clear(whole);
+    uint8_t *place = vv_bytes_extend(whole, (size_t)size);
+    TRY(vv_bytes_done(whole));
+    TRY(vv_file_read(file, place, (size_t)size, 0));
+    rc = vv_deltafile_decode(place, (size_t)size, size, delta);
+    if (rc == VARVE_CORRUPT)
+        rc = vv_fail_within(rc, "%s", file->name);
+out:
+    return rc;
+}
+
 varve_status vv_chain_directory(const struct vv_place *place, const struct vv_line *line,
-                                struct vv_version *version, struct vv_file *file,
+                                struct vv_version *version, struct vv_bytes *whole,
                                 const struct vv_deltafile **out)
 {
     struct vv_deltafile *delta = version->delta, *expected = NULL;
+    struct vv_file file = VV_FILE_NONE;
     varve_status rc = VARVE_OK;
 
     if (delta != NULL) {
         *out = delta;
         return VARVE_OK;
     }
-    if (file->fd == -1)
-        TRY(vv_chain_open_delta(place, line, version, false, file));
+    TRY(vv_chain_open_delta(place, line, version, false, &file));
     TRY(vv_alloc(&delta, 1, sizeof *delta));
-    TRY(vv_deltafile_read(file, delta));
-    TRY(check_owner(line, version, delta, file));
+    TRY(read_directory(&file, whole, delta));
+    TRY(check_owner(line, version, delta, &file));
     /* Whoever comes second uses the first's. */
     if (!atomic_compare_exchange_strong(&version->delta, &expected, delta)) {
         directory_free(delta);
         delta = expected;
     }
     *out = delta;
-    return VARVE_OK;
+    delta = NULL;
 out:
     directory_free(delta);
+    vv_file_close(&file);
     return rc;
 }

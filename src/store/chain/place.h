@@ -154,9 +154,10 @@ varve_status vv_chain_open_delta(const struct vv_place *place, const struct vv_l
                                  const struct vv_version *version, bool write, struct vv_file *file);
 varve_status vv_chain_open_image(const struct vv_place *place, const struct vv_line *line,
                                  const struct vv_version *version, bool write, struct vv_file *file);
-/* Header and directory of a version's delta. `file` may be not open yet: then it is opened when that is needed. */
+/* Header and directory of a version's delta. When they had to be read and the file is small, all of it is in `whole`,
+ * which is empty before; NULL: nobody wants it. */
 varve_status vv_chain_directory(const struct vv_place *place, const struct vv_line *line,
-                                struct vv_version *version, struct vv_file *file,
+                                struct vv_version *version, struct vv_bytes *whole,
                                 const struct vv_deltafile **delta);
 
 /* ---- read.c ------------------------------------------------------------------------------------- */

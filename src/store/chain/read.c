@@ -43,7 +43,27 @@ struct fetch {
     uint8_t *pages; /* one after the other, as `wanted` */
     size_t count, wanted_room, page_room, need_count, need_room;
     struct vv_codec codec;
+    struct vv_table loaded; /* serial: the bytes of its delta, which came with its directory */
 };
+
+static void loaded_release(struct fetch *fetch)
+{
+    size_t cursor = 0;
+    const void *key = NULL;
+    union vv_value *value = NULL;
+
+    while (vv_table_next(&fetch->loaded, &cursor, &key, &value)) {
+        vv_bytes_release(value->pointer);
+        vv_free(value->pointer);
+    }
+    vv_table_release(&fetch->loaded);
+    vv_table_init(&fetch->loaded, sizeof(uint64_t));
+}
+
+static void fetch_begin(struct fetch *fetch)
+{
+    vv_table_init(&fetch->loaded, sizeof(uint64_t));
+}
 
 static void fetch_release(struct fetch *fetch)
 {
@@ -51,6 +71,8 @@ static void fetch_release(struct fetch *fetch)
     vv_free(fetch->needs);
     vv_free(fetch->pages);
     vv_codec_release(&fetch->codec);
+    loaded_release(fetch);
+    vv_table_release(&fetch->loaded);
 }
 
 static uint8_t *page_of(const struct fetch *fetch, size_t i)
@@ -97,6 +119,27 @@ out:
     return rc;
 }
 
+/* The directory of a delta; its bytes, when they came along, are kept for apply_version. */
+static varve_status load_directory(struct fetch *fetch, const struct vv_serial *found,
+                                   const struct vv_deltafile **delta)
+{
+    struct vv_bytes *whole = NULL;
+    varve_status rc = VARVE_OK;
+
+    if (found->version->delta == NULL)
+        TRY(vv_alloc(&whole, 1, sizeof *whole));
+    TRY(vv_chain_directory(fetch->place, found->line, found->version, whole, delta));
+    if (whole != NULL && whole->size > 0 && vv_table_get(&fetch->loaded, &found->serial) == NULL) {
+        TRY(vv_table_put(&fetch->loaded, &found->serial, (union vv_value){ .pointer = whole }));
+        whole = NULL;
+    }
+out:
+    if (whole != NULL)
+        vv_bytes_release(whole);
+    vv_free(whole);
+    return rc;
+}
+
 /* Back from the version that changed the page last to where its bytes begin. */
 static varve_status trace(struct fetch *fetch, uint32_t i)
 {
@@ -107,16 +150,13 @@ static varve_status trace(struct fetch *fetch, uint32_t i)
 
     while (locator != 0) {
         const struct vv_deltafile *delta = NULL;
-        struct vv_file file = VV_FILE_NONE;
         TRY(vv_chain_resolve(fetch->place, locator, &found));
         if (found->line != wanted->line)
             return vv_fail(VARVE_CORRUPT, "commits: a page builds on one of another module");
         wanted->on_first = lies_in_first(found);
         if (wanted->on_first)
             break;
-        rc = vv_chain_directory(fetch->place, found->line, found->version, &file, &delta);
-        vv_file_close(&file);
-        TRY(rc);
+        TRY(load_directory(fetch, found, &delta));
         const struct vv_deltafile_entry *entry = vv_deltafile_find(delta, vv_chain_page(locator));
         if (entry == NULL || entry->place == UINT32_MAX) {
             char name[VV_CHAIN_NAME];
@@ -231,46 +271,52 @@ static int by_place(const void *a, const void *b)
 }
 
 /* The slots of one frame that are needed. */
-static varve_status apply_frame(struct fetch *fetch, const struct vv_file *file,
-                                const struct vv_deltafile *delta, const struct need *needs, size_t count,
-                                struct vv_bytes *scratch)
+static varve_status apply_frame(struct fetch *fetch, const struct vv_frame *frame,
+                                const struct vv_deltafile *delta, const struct need *needs, size_t count)
 {
-    const size_t number = needs->place / VV_FRAME_PAGES;
-    struct vv_frame frame;
-    varve_status rc = vv_deltafile_frame(file, delta, number, &fetch->codec, scratch, &frame);
+    varve_status rc = VARVE_OK;
 
-    if (rc != VARVE_OK)
-        return rc;
-    for (size_t i = 0; i < count && rc == VARVE_OK; i++) {
+    for (size_t i = 0; i < count; i++) {
         const uint32_t page = vv_chain_page(fetch->wanted[needs[i].page].leaf.locator);
         const struct vv_deltafile_entry *entry = vv_deltafile_find(delta, page);
         const size_t slot = needs[i].place % VV_FRAME_PAGES;
         const bool runs = entry->base != 0;
-        if (slot >= frame.count || (frame.slots[slot].form == VV_FORM_RUNS) != runs ||
-            frame.slots[slot].base_locator != entry->base)
-            rc = vv_fail(VARVE_CORRUPT, "frame %zu is not as the directory says", number);
-        else
-            rc = vv_frame_page(&frame, slot, page_of(fetch, needs[i].page));
-        if (rc == VARVE_CORRUPT)
-            rc = vv_fail_within(rc, "%s", file->name);
+        if (slot >= frame->count || (frame->slots[slot].form == VV_FORM_RUNS) != runs ||
+            frame->slots[slot].base_locator != entry->base)
+            return vv_fail(VARVE_CORRUPT, "a frame is not as the directory says");
+        TRY(vv_frame_page(frame, slot, page_of(fetch, needs[i].page)));
     }
-    vv_frame_release(&frame);
+out:
     return rc;
 }
 
 static varve_status apply_version(struct fetch *fetch, const struct need *needs, size_t count,
                                   struct vv_bytes *scratch)
 {
-    const struct vv_deltafile *delta = NULL;
+    const union vv_value *loaded = vv_table_get(&fetch->loaded, &needs->serial);
+    const struct vv_bytes *whole = loaded == NULL ? NULL : loaded->pointer;
+    const struct vv_deltafile *delta = needs->version->delta;
     struct vv_file file = VV_FILE_NONE;
     varve_status rc = VARVE_OK;
 
-    TRY(vv_chain_open_delta(fetch->place, needs->line, needs->version, false, &file));
-    TRY(vv_chain_directory(fetch->place, needs->line, needs->version, &file, &delta));
-    for (size_t i = 0, next = 0; i < count; i = next) {
+    if (whole == NULL)
+        TRY(vv_chain_open_delta(fetch->place, needs->line, needs->version, false, &file));
+    for (size_t i = 0, next = 0; i < count && rc == VARVE_OK; i = next) {
+        struct vv_frame frame;
         for (next = i; next < count && needs[next].place / VV_FRAME_PAGES == needs[i].place / VV_FRAME_PAGES;)
             next++;
-        TRY(apply_frame(fetch, &file, delta, needs + i, next - i, scratch));
+        rc = vv_deltafile_frame(&file, whole, delta, needs[i].place / VV_FRAME_PAGES, &fetch->codec, scratch,
+                                &frame);
+        if (rc == VARVE_OK) {
+            rc = apply_frame(fetch, &frame, delta, needs + i, next - i);
+            vv_frame_release(&frame);
+        }
+    }
+    if (rc == VARVE_CORRUPT) {
+        char name[VV_CHAIN_NAME];
+        vv_chain_delta_name(needs->line, needs->version, needs->version == vv_chain_newest(needs->line),
+                            name);
+        rc = vv_fail_within(rc, "%s", name);
     }
 out:
     vv_file_close(&file);
@@ -357,6 +403,7 @@ static varve_status fetch_batch(struct fetch *fetch)
     TRY(read_images(fetch, IN_FIRST));
     TRY(read_images(fetch, IN_NEWEST));
     TRY(apply_deltas(fetch));
+    loaded_release(fetch);
     TRY(prove(fetch));
     for (size_t i = 0; fetch->put != NULL && i < fetch->count; i++)
         TRY(fetch->put(fetch->context, fetch->wanted[i].index, page_of(fetch, i)));
@@ -397,8 +444,10 @@ varve_status vv_chain_fetch(struct vv_place *place, enum vv_chain_use use, const
                             void *context)
 {
     struct fetch fetch = { .place = place, .use = use, .tree = tree, .put = put, .context = context };
-    varve_status rc = vv_pagetree_diff(from, tree, want, &fetch);
+    varve_status rc = VARVE_OK;
 
+    fetch_begin(&fetch);
+    rc = vv_pagetree_diff(from, tree, want, &fetch);
     if (rc == VARVE_OK && fetch.count > 0)
         rc = fetch_batch(&fetch);
     fetch_release(&fetch);
@@ -411,6 +460,7 @@ varve_status vv_chain_fetch_page(struct vv_place *place, enum vv_chain_use use, 
     struct fetch fetch = { .place = place, .use = use };
     varve_status rc = VARVE_OK;
 
+    fetch_begin(&fetch);
     TRY(add_wanted(&fetch, vv_chain_page(leaf->locator), leaf));
     TRY(fetch_batch(&fetch));
     memcpy(page, fetch.pages, VV_PAGE_SIZE);
