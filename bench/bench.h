@@ -93,6 +93,7 @@ void bench_bytes(struct bench *b);
 void bench_bytes_guests(struct bench *b);
 void bench_layouts(struct bench *b);
 void bench_tree(struct bench *b);
+void bench_restore_chain(struct bench *b);
 void bench_lmdb(struct bench *b);
 void bench_sqlite(struct bench *b);
 void bench_empty_call(struct bench *b);
