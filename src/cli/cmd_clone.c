@@ -10,7 +10,8 @@ int cmd_clone(struct cli *cli, int argc, char **argv)
     varve_error error;
     int code = EXIT_DONE;
     const struct cli_option options[] = {
-        { "--layout", 0, "LAYOUT", "of the copy: journal, tree, flat, chain (default: as SRC)", .text = &layout },
+        { "--layout", 0, "LAYOUT", "of the copy: journal, tree, flat, chain (default: as SRC)",
+          .text = &layout },
         { .name = NULL },
     };
 
@@ -37,8 +38,8 @@ int cmd_clone(struct cli *cli, int argc, char **argv)
         cli_set(cli, "layout", json_string(made));
         cli_set(cli, "commits", json_integer((json_int_t)info.commits));
     } else {
-        (void)fprintf(cli->out, "cloned %llu commits into a %s store in %s\n", (unsigned long long)info.commits, made,
-                      argv[2]);
+        (void)fprintf(cli->out, "cloned %llu commits into a %s store in %s\n",
+                      (unsigned long long)info.commits, made, argv[2]);
     }
     return EXIT_DONE;
 }

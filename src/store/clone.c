@@ -1,12 +1,12 @@
-/* clone.c - see clone.h. A store of the same layout that holds still is copied as files (copyfiles.h). Else commits are
- * made again one by one, oldest first, each from what differs between it and its parent: what a session would have
- * handed to the layout, so that any layout can be read and any be written.
+/* clone.c - see clone.h. A store of the same layout that holds still is copied as files (copyfiles.h). Else
+ * commits are made again one by one, oldest first, each from what differs between it and its parent: what a
+ * session would have handed to the layout, so that any layout can be read and any be written.
  *
  *   COMMITS  state of the commit and of its parent, from the source; pages that differ; prepare, publish
  *   REFS     each ref's moves again, oldest first, as far as the commits that they name were copied
  *   DONE     persist; `.varve/cloning`, which was there before the format, goes: until then nobody opens it
- * Laws: (C1) The source is only read, under a hold. (C2) Of commits, what is read is checked against its hash, and each
- * one's root is computed anew and must be the same; files are copied with what damage they have.
+ * Laws: (C1) The source is only read, under a hold. (C2) Of commits, what is read is checked against its hash,
+ * and each one's root is computed anew and must be the same; files are copied with what damage they have.
  * A commit whose parent the source does not retain is made from nothing, and its parent gets a tombstone. */
 #include "store/clone.h"
 
@@ -69,7 +69,8 @@ out:
     return rc;
 }
 
-static varve_status note_page(void *context, uint64_t index, const struct vv_leaf *from, const struct vv_leaf *to)
+static varve_status note_page(void *context, uint64_t index, const struct vv_leaf *from,
+                              const struct vv_leaf *to)
 {
     struct module_copy *module = ((struct copy *)context)->module;
     varve_status rc = VARVE_OK;
@@ -115,8 +116,8 @@ out:
     return rc;
 }
 
-/* The module as the clone is to have it: the source's, but with the tree that the clone has so far, and the changed
- * leaves in it. */
+/* The module as the clone is to have it: the source's, but with the tree that the clone has so far, and the
+ * changed leaves in it. */
 static varve_status make_module(struct copy *copy, struct vv_module *module)
 {
     struct module_copy *made = copy->module;
@@ -195,7 +196,8 @@ static varve_status copy_meta(struct copy *copy, struct vv_change *change, struc
     for (size_t i = 0; i < copy->is.meta_count; i++) {
         const struct vv_meta_pair *is = copy->is.meta[i];
         const struct vv_meta_pair *was = vv_state_meta(&copy->was, is->key);
-        if (was != NULL && was->value_size == is->value_size && memcmp(was->value, is->value, is->value_size) == 0)
+        if (was != NULL && was->value_size == is->value_size &&
+            memcmp(was->value, is->value, is->value_size) == 0)
             continue;
         TRY(vv_state_set_meta(&copy->after, is->key, is->value, is->value_size));
         meta->set[change->meta_set_count++] = is;
@@ -266,8 +268,8 @@ static varve_status publish(struct copy *copy, struct vv_change *change)
     varve_status rc = VARVE_OK;
 
     TRY(to->layout->prepare(to->place, change, &pending));
-    rc = to->layout->publish(to->place, change, pending, (to->layout->can & VV_CAN_BRANCH) != 0 ? NULL : &move,
-                             VARVE_BUFFERED);
+    rc = to->layout->publish(to->place, change, pending,
+                             (to->layout->can & VV_CAN_BRANCH) != 0 ? NULL : &move, VARVE_BUFFERED);
 out:
     return rc;
 }
@@ -350,7 +352,9 @@ static varve_status copy_commits(varve_store *from, varve_store *to, const varve
     varve_status rc = VARVE_OK;
 
     for (uint64_t number = 1; number <= last; number++) {
-        const varve_progress progress = { .what = "copying", .done = number - 1, .total = last, .unit = "commits" };
+        const varve_progress progress = {
+            .what = "copying", .done = number - 1, .total = last, .unit = "commits"
+        };
         if (options->progress != NULL && options->progress(options->context, &progress) != 0)
             return vv_fail(VARVE_CANCELLED, "the clone was stopped: what there is of it can be removed");
         TRY(copy_commit(from, to, number));
@@ -380,8 +384,8 @@ static varve_status move_ref(varve_store *to, const char *name, const struct vv_
 }
 
 /* All moves of a ref, newest first, of which those are left out that name what was not copied. */
-static varve_status moves_of(varve_store *from, varve_store *to, const char *name, struct vv_move_facts **moves,
-                             size_t *count)
+static varve_status moves_of(varve_store *from, varve_store *to, const char *name,
+                             struct vv_move_facts **moves, size_t *count)
 {
     struct vv_move_facts move = { .locator = 0 };
     varve_status rc = VARVE_OK;
@@ -448,18 +452,20 @@ static varve_status check_refs(varve_store *from, const struct vv_layout *layout
     while ((rc = from->layout->ref_next(from->place, after[0] == '\0' ? NULL : after, &ref)) == VARVE_OK) {
         memcpy(after, ref.name, sizeof after);
         if (strcmp(ref.name, "main") != 0 && strncmp(ref.name, "tags/", 5) != 0)
-            return vv_fail(VARVE_UNSUPPORTED,
-                           "the layout %s keeps one line, main, and tags, and the store has the branch %s: delete "
-                           "it, or clone to the layout tree or journal",
-                           layout->name, ref.name);
+            return vv_fail(
+                VARVE_UNSUPPORTED,
+                "the layout %s keeps one line, main, and tags, and the store has the branch %s: delete "
+                "it, or clone to the layout tree or journal",
+                layout->name, ref.name);
     }
     return rc == VARVE_END ? VARVE_OK : rc;
 }
 
 /* ---- All of it ---------------------------------------------------------------------------------- */
 
-/* Can the source's files be copied as they are? Only those of the same layout that hold still: a layout with readers
- * beside a writer is asked to keep the writer out for a while, and if one is there already, it is not possible. */
+/* Can the source's files be copied as they are? Only those of the same layout that hold still: a layout with
+ * readers beside a writer is asked to keep the writer out for a while, and if one is there already, it is not
+ * possible. */
 static bool hold_still(varve_store *source, const struct vv_layout *layout, bool *locked)
 {
     *locked = false;

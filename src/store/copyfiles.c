@@ -1,5 +1,5 @@
-/* copyfiles.c - see copyfiles.h. Directories are as deep as layouts make them; what is neither file, directory nor one of
- * our symbolic links is CORRUPT, and nothing else is followed. */
+/* copyfiles.c - see copyfiles.h. Directories are as deep as layouts make them; what is neither file, directory
+ * nor one of our symbolic links is CORRUPT, and nothing else is followed. */
 #include "store/copyfiles.h"
 
 #include <limits.h>
@@ -16,9 +16,11 @@ struct copying {
     varve_status rc;
 };
 
-static varve_status copy_directory(const struct vv_dir *from, const struct vv_dir *to, unsigned depth, bool own);
+static varve_status copy_directory(const struct vv_dir *from, const struct vv_dir *to, unsigned depth,
+                                   bool own);
 
-static varve_status copy_bytes(const struct vv_file *file, const struct vv_dir *to, const char *name, bool frozen)
+static varve_status copy_bytes(const struct vv_file *file, const struct vv_dir *to, const char *name,
+                               bool frozen)
 {
     const unsigned flags = VV_OPEN_WRITE | VV_OPEN_CREATE | VV_OPEN_EXCLUSIVE | (frozen ? VV_OPEN_FROZEN : 0);
     struct vv_file copy = VV_FILE_NONE;
@@ -92,7 +94,8 @@ static int each_name(void *context, const char *name)
     return c->rc != VARVE_OK;
 }
 
-static varve_status copy_directory(const struct vv_dir *from, const struct vv_dir *to, unsigned depth, bool own)
+static varve_status copy_directory(const struct vv_dir *from, const struct vv_dir *to, unsigned depth,
+                                   bool own)
 {
     struct copying copying = { .from = from, .to = to, .depth = depth, .own = own };
     varve_status rc = VARVE_OK;

@@ -42,7 +42,8 @@ static bool measure(const struct vv_dir *dir, const char *name, struct vv_file_f
 
     const varve_status rc = vv_file_open(dir, name, VV_OPEN_READ, &file);
     if (rc == VARVE_OK) {
-        well = vv_file_size(&file, &facts->bytes) == VARVE_OK && vv_file_look(&file, &facts->links, NULL) == VARVE_OK;
+        well = vv_file_size(&file, &facts->bytes) == VARVE_OK &&
+               vv_file_look(&file, &facts->links, NULL) == VARVE_OK;
     } else { /* any symbolic link that is read at all has a longer text than this */
         const int number = dir->vfs->readlink(dir->vfs, dir->fd, name, text, sizeof text);
         facts->bytes = 0;
@@ -53,8 +54,8 @@ static bool measure(const struct vv_dir *dir, const char *name, struct vv_file_f
     return well;
 }
 
-varve_status vv_files_each(const struct vv_dir *dir, const char *prefix, vv_files_what_fn what, void *what_context,
-                           vv_file_facts_fn each, void *context)
+varve_status vv_files_each(const struct vv_dir *dir, const char *prefix, vv_files_what_fn what,
+                           void *what_context, vv_file_facts_fn each, void *context)
 {
     struct names names = { .count = 0 };
     varve_status rc = VARVE_OK;

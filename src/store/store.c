@@ -212,7 +212,8 @@ static varve_status must_be_empty(varve_store *store)
     return rc;
 }
 
-/* Remove what an interrupted CREATE left in `dir`, all but .varve: files, and directories as deep as layouts make them. */
+/* Remove what an interrupted CREATE left in `dir`, all but .varve: files, and directories as deep as layouts make
+ * them. */
 static varve_status wipe(const struct vv_dir *dir, unsigned depth)
 {
     struct names names;

@@ -1,11 +1,13 @@
 /* store.h - an open store: its directory, lock, layout, and who uses it.
  *
- *   .varve/format   "varve 1 journal" (the layout's name): read before anything else is believed; published last when a store is made
+ *   .varve/format   "varve 1 journal" (the layout's name): read before anything else is believed; published last
+ *                   when a store is made
  *   .varve/making   there while a store is being made: what lies in the directory then is half-made and may go
  *   .varve/cloning  there while another store is being copied into it: then it is no store yet
  *   .varve/config   settings of the store's own (config.h)
  *   .varve/lock     never unlinked; byte 0: the writer (exclusive), or whoever reads what no writer may change
- *                   meanwhile (shared); further bytes: the layout's, for readers beside a writer; the writer's pid as text
+ *                   meanwhile (shared); further bytes: the layout's, for readers beside a writer; the writer's
+ *                   pid as text
  *   .varve/code/    bytecode by hash (codepool.h)
  * Laws: one writer process, refused with BUSY by name; the lock is an open-file-description lock, so a killed
  * holder leaves none and a forked child never unlocks (docs/design.md, P6). */
@@ -44,16 +46,17 @@ struct varve_store {
 /* As varve_store_open, over any vfs; what the door and the tests call. */
 varve_status vv_store_open(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
                            varve_store **store);
-/* The same, with CREATE, for a store that is to be filled from another: nobody opens it before vv_store_end_clone, and
- * what is left of one that never came so far can only be removed. EXISTS. `model`: a store of the same layout, to which
- * nobody writes until this returns, whose files are copied as they are; NULL: it is empty. */
+/* The same, with CREATE, for a store that is to be filled from another: nobody opens it before
+ * vv_store_end_clone, and what is left of one that never came so far can only be removed. EXISTS. `model`: a
+ * store of the same layout, to which nobody writes until this returns, whose files are copied as they are;
+ * NULL: it is empty. */
 varve_status vv_store_begin_clone(const struct vv_vfs *vfs, const char *path, const varve_store_options *options,
                                   varve_store *model, varve_store **store);
 varve_status vv_store_end_clone(varve_store *store); /* what it holds is durable */
 /* NULL: this varve has no such layout. DEFAULT: what stores are made with. */
 const struct vv_layout *vv_layout_with(varve_layout id);
-/* A store over a place that is open already and becomes the store's, without directory and lock; for tests of what
- * stands on a layout. On failure the place stays the caller's. */
+/* A store over a place that is open already and becomes the store's, without directory and lock; for tests of
+ * what stands on a layout. On failure the place stays the caller's. */
 varve_status vv_store_new(const struct vv_layout *layout, struct vv_place *place, varve_store **store);
 /* Give up a hold. With the last one the store is closed and its lock is free. */
 void vv_store_close(varve_store *store);

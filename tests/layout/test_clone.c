@@ -1,5 +1,5 @@
-/* Cloning: from each layout into each, all that is retained, with the same ids, roots, refs and bytes; and what is left
- * when it is stopped, killed or refused. */
+/* Cloning: from each layout into each, all that is retained, with the same ids, roots, refs and bytes; and
+ * what is left when it is stopped, killed or refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,9 +25,10 @@ struct fixture {
 
 static varve_status open_at(const char *path, varve_layout layout, uint32_t flags, varve_store **store)
 {
-    const varve_store_options options = {
-        .size = sizeof options, .flags = flags | VARVE_STORE_NO_THREADS, .layout = layout, .snapshot_bytes = 8 << 10
-    };
+    const varve_store_options options = { .size = sizeof options,
+                                          .flags = flags | VARVE_STORE_NO_THREADS,
+                                          .layout = layout,
+                                          .snapshot_bytes = 8 << 10 };
 
     return vv_store_open(&vv_vfs_system, path, &options, store);
 }
@@ -106,7 +107,8 @@ static void assert_same_ancestors(struct fixture *f)
 {
     for (unsigned i = 0; i < f->past.commit_count; i++) {
         varve_commit_id here, there;
-        assert_int_equal(f->store->layout->ancestor(f->store->place, &f->past.commits[i].id, &here), VARVE_OK);
+        assert_int_equal(f->store->layout->ancestor(f->store->place, &f->past.commits[i].id, &here),
+                         VARVE_OK);
         assert_int_equal(f->copy->layout->ancestor(f->copy->place, &f->past.commits[i].id, &there), VARVE_OK);
         assert_memory_equal(&here, &there, sizeof here);
     }
@@ -222,7 +224,8 @@ static void what_is_there_already_stays(void **state)
     assert_same(f, f->store);
 }
 
-/* Killed before each call that changes the disk: what is there is no store, or all of it. Faults: an error, and the same. */
+/* Killed before each call that changes the disk: what is there is no store, or all of it. Faults: an error,
+ * and the same. */
 static void a_clone_is_whole_or_no_store(void **state)
 {
     struct fixture *f = *state;

@@ -63,8 +63,14 @@ static void add(struct vv_plain *plain, unsigned n, unsigned parent)
 {
     struct vv_module_change module = { .id = { { (uint8_t)n } }, .page_count = n };
     struct vv_change change = {
-        .facts = { .id = id_of(n), .time_ns = -(int64_t)n, .message = (char *)"m", .branch = (char *)"main",
-                   .engine = (char *)"", .modules = n, .modules_changed = 1, .pages_changed = n },
+        .facts = { .id = id_of(n),
+                   .time_ns = -(int64_t)n,
+                   .message = (char *)"m",
+                   .branch = (char *)"main",
+                   .engine = (char *)"",
+                   .modules = n,
+                   .modules_changed = 1,
+                   .pages_changed = n },
         .modules = &module,
         .module_count = 1,
     };
@@ -153,7 +159,8 @@ static void removed_commits_are_stepped_over(void **state)
     assert_int_equal(vv_plain_facts(place_of(f), &ids[0], &facts), VARVE_OK);
     assert_int_equal(facts.number, 10);
     vv_commit_facts_release(&facts);
-    vv_plain_commit_free(vv_plain_take_back(&f->plain)); /* it never came to be: the tombstone is what there is */
+    vv_plain_commit_free(
+        vv_plain_take_back(&f->plain)); /* it never came to be: the tombstone is what there is */
     assert_int_equal(vv_plain_facts(place_of(f), &ids[0], &facts), VARVE_NOT_FOUND);
     assert_true(vv_plain_commit_of(&f->plain, &ids[0])->removed);
     assert_int_equal(vv_plain_last_number(place_of(f)), 9);
@@ -373,7 +380,8 @@ static void nodes_are_read_while_they_wait_and_after(void **state)
         assert_memory_equal(bytes.data, "node zero" + i, 9 - i);
         assert_int_equal(nodes.source.read(nodes.source.context, addresses[i] + 1, &bytes), VARVE_CORRUPT);
     }
-    assert_int_equal(nodes.source.read(nodes.source.context, 16, &bytes), VARVE_CORRUPT); /* of another file */
+    assert_int_equal(nodes.source.read(nodes.source.context, 16, &bytes),
+                     VARVE_CORRUPT); /* of another file */
     const uint64_t end = nodes.end;
     uint64_t late = 0;
     assert_int_equal(vv_nodefile_put(&nodes, "debris", 6, &late), VARVE_OK);
@@ -447,7 +455,8 @@ static void a_memory_is_a_sparse_file(void **state)
     assert_int_equal(vv_memfile_read(&file, 8, leaf.hash, back), VARVE_CORRUPT);
     assert_non_null(strstr(vv_words(), "memory: page 8"));
     assert_int_equal(vv_memfile_read(&file, 3, vv_hash_zero, back), VARVE_OK);
-    assert_int_equal(vv_memfile_read(&file, PAGES + 5, vv_hash_zero, back), VARVE_OK); /* beyond the end: zeros */
+    assert_int_equal(vv_memfile_read(&file, PAGES + 5, vv_hash_zero, back),
+                     VARVE_OK); /* beyond the end: zeros */
     assert_int_equal(vv_file_write(&file, "x", 1, 7 * VV_PAGE_SIZE + 9), VARVE_OK);
     assert_int_equal(vv_file_write(&file, "x", 1, 95 * VV_PAGE_SIZE), VARVE_OK); /* in a hole */
     assert_int_equal(vv_memfile_check(&file, &tree, note_bad, &bad), VARVE_OK);

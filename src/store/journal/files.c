@@ -33,8 +33,8 @@ static const char *what_image(void *context, const char *name, char text[VV_FILE
         return "backing file that cannot be used";
     if (stamp.state != VV_STAMP_WHOLE)
         return "backing file, being rewritten";
-    if (vv_images_look(&place->images, &module, 1 - slot, &other) == VARVE_OK && other.state == VV_STAMP_WHOLE &&
-        other.generation > stamp.generation)
+    if (vv_images_look(&place->images, &module, 1 - slot, &other) == VARVE_OK &&
+        other.state == VV_STAMP_WHOLE && other.generation > stamp.generation)
         return "backing file, the older of the two";
     return "mmap backing file";
 }

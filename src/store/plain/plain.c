@@ -128,7 +128,8 @@ struct vv_plain_commit *vv_plain_numbered(const struct vv_plain *plain, uint64_t
         else
             high = middle;
     }
-    return low < plain->commit_count && plain->commits[low]->facts.number == number ? plain->commits[low] : NULL;
+    return low < plain->commit_count && plain->commits[low]->facts.number == number ? plain->commits[low]
+                                                                                    : NULL;
 }
 
 static struct vv_plain_commit *live_commit(const struct vv_plain *plain, const varve_commit_id *id)
@@ -236,7 +237,8 @@ varve_status vv_plain_ancestor(struct vv_place *place, const varve_commit_id *id
     return VARVE_OK;
 }
 
-varve_status vv_plain_view(struct vv_place *place, const struct vv_commit_facts *facts, struct vv_state *state)
+varve_status vv_plain_view(struct vv_place *place, const struct vv_commit_facts *facts,
+                           struct vv_state *state)
 {
     struct vv_plain *plain = plain_of(place);
     varve_status rc = VARVE_OK;

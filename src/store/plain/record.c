@@ -161,7 +161,8 @@ out:
     return rc;
 }
 
-static varve_status apply_commit(struct vv_plain *plain, struct vv_reader *reader, struct vv_plain_commit **out)
+static varve_status apply_commit(struct vv_plain *plain, struct vv_reader *reader,
+                                 struct vv_plain_commit **out)
 {
     struct vv_plain_commit *commit = NULL;
     varve_status rc = VARVE_OK;
@@ -211,7 +212,8 @@ static varve_status apply_removal(struct vv_plain *plain, struct vv_reader *read
         return VARVE_OK;
     }
     const struct vv_plain_commit *same = vv_plain_commit_of(plain, &id);
-    if (there != NULL || (same != NULL && !same->removed) || number <= plain->last_number || number > INT64_MAX)
+    if (there != NULL || (same != NULL && !same->removed) || number <= plain->last_number ||
+        number > INT64_MAX)
         return vv_fail(VARVE_CORRUPT, "a removal in the history is of no commit that was there");
     TRY(vv_plain_tombstone(&id, &parent, &commit));
     commit->facts.number = number;
