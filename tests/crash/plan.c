@@ -50,6 +50,7 @@ struct doing {
     const struct plan_step *steps; /* of all plans so far the states are told by the ledger's evidence */
     struct sweep_ledger *ledger;
     varve_commit *held[HELD];
+    unsigned states[HELD]; /* that they have */
     unsigned held_count;
 };
 
@@ -117,7 +118,7 @@ static varve_status remove_commit(struct doing *doing, const struct plan_step *s
     if (step->kind == PLAN_HELD) {
         VV_ASSERT(doing->held_count < HELD);
         TRY(vv_commit_open_id(doing->store, of, &doing->held[doing->held_count]));
-        doing->held_count++;
+        doing->states[doing->held_count++] = state_in(doing->ledger, step->of);
     }
     TRY(doing->store->layout->remove(doing->store->place, of, 1, 6));
 out:
@@ -166,19 +167,30 @@ static varve_status do_step(struct doing *doing, const struct plan_step *step)
     return sweep_end(doing->ledger, step->number, rc, evidence, sizeof evidence);
 }
 
-static void let_go(struct doing *doing)
+/* What was held reads as it did, deleted or not. */
+static varve_status let_go(struct doing *doing)
 {
-    while (doing->held_count > 0)
-        vv_commit_close(doing->held[--doing->held_count]);
+    struct past *past = calloc(1, sizeof *past);
+    varve_status rc = VARVE_OK;
+
+    VV_ASSERT(past != NULL);
+    while (doing->held_count > 0) {
+        varve_commit *held = doing->held[--doing->held_count];
+        state_of(doing->states[doing->held_count], &past->commits[0].state);
+        if (rc == VARVE_OK)
+            rc = past_read_held(past, doing->store, held, 0);
+        vv_commit_close(held);
+    }
+    free(past);
+    return rc;
 }
 
 /* What is due first: it tells what fails, as closing does not. */
 static varve_status close_store(struct doing *doing)
 {
-    varve_status rc = VARVE_OK;
+    varve_status rc = let_go(doing);
     bool more = true;
 
-    let_go(doing);
     while (rc == VARVE_OK && more)
         rc = doing->store->layout->tidy(doing->store->place, 1 << 20, &more);
     sweep_closing(doing->ledger);

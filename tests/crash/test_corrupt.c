@@ -7,7 +7,8 @@
  *            read without an error must be what was stored. What cannot be read must be damage to fsck, which
  *            names a file. Now and then also open for writing, commit, and read again what could be read before.
  * `head` together with the log's end is two truths at once, so these are not swapped. Image files are caches that
- * are mapped as they are: their rot may show in a mapping, but then fsck must name it. */
+ * are mapped as they are: their rot may show in a mapping, but then fsck must name it.
+ * With --layout tree the same is done to that layout, whose base images are mapped so too. */
 #include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
@@ -25,7 +26,7 @@
 #include "scratch.h"
 #include "tally.h"
 
-enum { FILES = 64, NAME = 120, BLOCK = 4096, FLIPS = 900, BLOCKS = 160, CHILD_SECONDS = 60, SHOWN = 20 };
+enum { FILES = 256, NAME = 180, BLOCK = 4096, FLIPS = 900, BLOCKS = 160, CHILD_SECONDS = 60, SHOWN = 20 };
 
 struct file {
     char name[NAME]; /* relative to the store */
@@ -41,6 +42,7 @@ static char root[SCRATCH_PATH], store_path[SCRATCH_PATH + 16], stale_path[SCRATC
     again_path[SCRATCH_PATH + 16];
 static uint64_t mutations, violations, harmless, reported;
 static struct model_chance chance = { .state = 42 };
+static varve_layout layout_asked = VARVE_LAYOUT_JOURNAL;
 
 static _Noreturn void give_up(const char *what)
 {
@@ -76,7 +78,8 @@ static void hear(void *context, const varve_finding *finding)
 {
     struct heard *heard = context;
 
-    heard->image = heard->image || (finding->file != NULL && strncmp(finding->file, "image/", 6) == 0);
+    const char *file = finding->file == NULL ? "" : finding->file;
+    heard->image = heard->image || strncmp(file, "image/", 6) == 0 || strstr(file, "/memory/") != NULL;
     if (finding->severity != VARVE_DAMAGE)
         return;
     heard->damage = true;
@@ -140,7 +143,8 @@ static bool map_tips(varve_store *store, const struct heard *heard)
 
 static varve_status open_store(const char *path, uint32_t flags, varve_store **store)
 {
-    const varve_store_options options = { .size = sizeof options, .flags = flags, .snapshot_bytes = 8 << 10 };
+    const varve_store_options options = { .size = sizeof options, .flags = flags, .snapshot_bytes = 8 << 10,
+                                          .layout = layout_asked };
 
     *store = NULL;
     return vv_store_open(&vv_vfs_system, path, &options, store);
@@ -223,6 +227,7 @@ static void write_file(const char *name, const uint8_t *bytes, size_t size)
         (void)unlink(path);
         return;
     }
+    (void)chmod(path, 0600);
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd == -1 || (size > 0 && write(fd, bytes, size) != (ssize_t)size))
         give_up(path);
@@ -335,7 +340,10 @@ static void swap_with_others(unsigned number)
 {
     const struct file *file = &files[number];
 
-    for (unsigned i = number + 1; i < file_count; i++) {
+    /* In a tree there are many files, and few kinds of them. */
+    const unsigned most = layout_asked == VARVE_LAYOUT_TREE ? number + 5 : file_count;
+
+    for (unsigned i = number + 1; i < file_count && i < most; i++) {
         const struct file *other = &files[i];
         if ((strcmp(file->name, "head") == 0 && is_log(other)) ||
             (is_log(file) && strcmp(other->name, "head") == 0))
@@ -388,18 +396,23 @@ static uint8_t *slurp(const char *path, size_t *size)
 
 static int take_file(const char *path, const struct stat *status, int kind, struct FTW *walk)
 {
+    static ino_t seen[FILES];
     char stale[SCRATCH_PATH + NAME + 32];
 
-    (void)status;
     (void)walk;
     if (kind != FTW_F)
         return 0;
+    for (unsigned i = 0; i < file_count; i++)
+        if (seen[i] == status->st_ino)
+            return 0; /* another name of it */
+    if (file_count < FILES)
+        seen[file_count] = status->st_ino;
     struct file *file = &files[file_count];
     if (file_count++ == FILES)
         give_up("too many files");
     (void)snprintf(file->name, sizeof file->name, "%s", path + strlen(store_path) + 1);
     file->bytes = slurp(path, &file->size);
-    (void)snprintf(stale, sizeof stale, "%s/%s", stale_path, file->name);
+    (void)snprintf(stale, sizeof stale, "%s/%.*s", stale_path, NAME, file->name);
     file->stale = slurp(stale, &file->stale_size);
     return 0;
 }
@@ -443,13 +456,15 @@ static size_t step_of(size_t wanted, bool blocks)
     return count / wanted + 1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const char *text = getenv("VARVE_TEST_SCALE");
     const size_t scale = text == NULL || atol(text) < 1 ? 1 : (size_t)atol(text);
     const size_t part =
         getenv("VARVE_TEST_QUICK") != NULL ? 4 : 1; /* of the blocks; a flip each is what headers need */
 
+    if (argc > 2 && strcmp(argv[1], "--layout") == 0 && strcmp(argv[2], "tree") == 0)
+        layout_asked = VARVE_LAYOUT_TREE;
     scratch_in_memory();
     scratch_new(root);
     (void)snprintf(store_path, sizeof store_path, "%s/store", root);

@@ -26,6 +26,7 @@ static const struct plan_step again[] = {
     { PLAN_COMMIT, 7, 5 },
     { PLAN_END, 0, 0 },
 };
+static const struct plan_step little[] = { { PLAN_REMOVE, 5, 2 }, { PLAN_COMMIT, 6, 5 }, { PLAN_END, 0, 0 } };
 /* The same while its directory waits for a hold. */
 static const struct plan_step held[] = {
     { PLAN_HELD, 5, 2 },
@@ -115,7 +116,7 @@ int main(int argc, char **argv)
         { "again", prepare, run, check, NULL, is_hint, PLAN(again) },
         { "held", prepare, run, check, NULL, is_hint, PLAN(held) },
         { "reopened", prepare, run, check, NULL, is_hint, PLAN(reopened) },
-        { "recovery", prepare, run, check, reopen, is_hint, PLAN(again) },
+        { "recovery", prepare, run, check, reopen, is_hint, PLAN(little) },
     };
 
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);
