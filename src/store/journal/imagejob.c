@@ -7,7 +7,7 @@
 
 enum {
     PASSING = 16,        /* frames kept while pages are read in the order in which they lie */
-    BATCH = 16,          /* pages that are hashed abreast, or written at once */
+    BATCH = 64,          /* pages that are written at once */
     STEP_COST = 64 << 10 /* of what is no page: a stamp, a sync */
 };
 
@@ -184,18 +184,25 @@ static varve_status read_page(struct vv_image_job *job, const struct vv_image_it
     return vv_pages_read(&job->reader, &leaf, page);
 }
 
+/* How many pages from this one on go into one write. Whole blocks of the file, aligned: so the kernel caches them in large
+ * pieces, and who maps the file later has a third of the work. */
+static size_t batch_from(uint64_t index)
+{
+    return BATCH - (VV_STAMP_PAGE / VV_PAGE_SIZE + index) % BATCH;
+}
+
 /* The next page, and those that lie behind it in the file as in the list: at most `most` together. */
 static varve_status write_some(struct vv_image_job *job, uint64_t most, uint64_t *written)
 {
     const struct vv_image_item *items = &job->items[job->at];
-    const size_t left = job->count - job->at;
+    const size_t left = job->count - job->at, batch = batch_from(items[0].index);
     size_t count = 0;
     varve_status rc = VARVE_OK;
 
     *written = 1;
     if (vv_hash_is_zero(items[0].hash))
         return vv_image_target_zero(&job->target, items[0].index);
-    while (count < left && count < BATCH && (count == 0 || count < most) &&
+    while (count < left && count < batch && (count == 0 || count < most) &&
            items[count].index == items[0].index + count && !vv_hash_is_zero(items[count].hash)) {
         TRY(read_page(job, &items[count], job->pages + count * VV_PAGE_SIZE));
         count++;
@@ -250,24 +257,38 @@ static bool sync_file(const struct vv_file *file)
 }
 
 /* Pages as the tree says: what somebody wrote since the commit must not get in. */
-static bool put_batch(const struct vv_image_job *job, const struct vv_image_item *items, size_t count)
+static bool are_as_committed(const uint8_t *bytes, const struct vv_image_item *items, size_t count)
 {
-    static const uint8_t zeros[VV_PAGE_SIZE];
     const uint8_t *pages[BATCH];
     uint8_t hashes[BATCH][VV_HASH_SIZE];
-    bool fine = true;
 
     for (size_t i = 0; i < count; i++)
-        pages[i] = vv_hash_is_zero(items[i].hash) ? zeros : job->frozen + items[i].index * VV_PAGE_SIZE;
+        pages[i] = bytes + i * VV_PAGE_SIZE;
     vv_hash_pages(pages, count, hashes);
-    for (size_t i = 0; i < count && fine; i++) {
-        if (pages[i] == zeros && job->target.copy)
-            continue;
-        fine =
-            (pages[i] == zeros || vv_hash_equal(hashes[i], items[i].hash)) &&
-            put_all(&job->target.file, pages[i], VV_PAGE_SIZE, VV_STAMP_PAGE + items[i].index * VV_PAGE_SIZE);
-    }
-    return fine;
+    for (size_t i = 0; i < count; i++)
+        if (!vv_hash_equal(hashes[i], items[i].hash))
+            return false;
+    return true;
+}
+
+/* The next page, and those that lie behind it in memory as in the list; 0: it failed. */
+static size_t put_some(const struct vv_image_job *job, const struct vv_image_item *items, size_t left)
+{
+    static const uint8_t zeros[VV_PAGE_SIZE];
+    const size_t batch = batch_from(items[0].index);
+    const uint64_t offset = VV_STAMP_PAGE + items[0].index * VV_PAGE_SIZE;
+    const uint8_t *bytes = job->frozen + items[0].index * VV_PAGE_SIZE;
+    size_t count = 0;
+
+    if (vv_hash_is_zero(items[0].hash))
+        return job->target.copy || put_all(&job->target.file, zeros, VV_PAGE_SIZE, offset);
+    while (count < left && count < batch && items[count].index == items[0].index + count &&
+           !vv_hash_is_zero(items[count].hash))
+        count++;
+    return are_as_committed(bytes, items, count) &&
+                   put_all(&job->target.file, bytes, count * VV_PAGE_SIZE, offset)
+               ? count
+               : 0;
 }
 
 bool vv_image_job_write_frozen(const struct vv_image_job *job)
@@ -282,8 +303,9 @@ bool vv_image_job_write_frozen(const struct vv_image_job *job)
     }
     if (file->vfs->truncate(file->vfs, file->fd, vv_image_target_size(&job->target)) != 0)
         return false;
-    for (size_t at = 0; at < job->count; at += BATCH) {
-        if (!put_batch(job, job->items + at, job->count - at < BATCH ? job->count - at : BATCH))
+    for (size_t at = 0, put = 0; at < job->count; at += put) {
+        put = put_some(job, job->items + at, job->count - at);
+        if (put == 0)
             return false;
     }
     return sync_file(file);
