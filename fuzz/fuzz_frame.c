@@ -26,6 +26,11 @@ static void use(const uint8_t *data, size_t size)
     uint8_t page[VV_PAGE_SIZE];
     size_t said = 0;
 
+    if (vv_frame_peek(data, size, &slots,
+                      &said)) /* unchecked: whatever it says stays within what frames can be */
+        for (size_t i = 0; i < slots.count; i++)
+            VV_ASSERT(slots.sizes[i] <= VV_PAGE_SIZE &&
+                      said + slots.offsets[i] + slots.sizes[i] <= vv_frame_bound(64));
     const varve_status rc = vv_frame_open(data, size, &frame);
     if (rc != VARVE_OK) {
         VV_ASSERT(rc == VARVE_CORRUPT || rc == VARVE_NEWER);

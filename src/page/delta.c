@@ -468,6 +468,21 @@ varve_status vv_frame_slots(const void *bytes, size_t size, struct vv_frame *fra
     return open_frame(NULL, bytes, size, frame);
 }
 
+bool vv_frame_peek(const void *bytes, size_t size, struct vv_frame *frame, size_t *payload_at)
+{
+    struct frame_shape shape = { 0 };
+
+    *frame = VV_FRAME_NONE;
+    if (read_header(bytes, size, &shape) != VARVE_OK || shape.version != FRAME_VERSION ||
+        shape.coding != CODING_RAW || VV_FRAME_HEADER + shape.table_size > size ||
+        read_table((const uint8_t *)bytes + VV_FRAME_HEADER, &shape, frame) != VARVE_OK ||
+        frame->payload_size != shape.stored_size)
+        return false;
+    frame->count = shape.count;
+    *payload_at = VV_FRAME_HEADER + shape.table_size;
+    return true;
+}
+
 void vv_frame_release(struct vv_frame *frame)
 {
     vv_free(frame->payload);

@@ -83,6 +83,10 @@ varve_status vv_frame_open_with(struct vv_codec *codec, const void *bytes, size_
 /* The same without the payload: only `count` and `slots` are filled and vv_frame_page must not be called; for
  * whoever follows base locators. The checksum is verified all the same. */
 varve_status vv_frame_slots(const void *bytes, size_t size, struct vv_frame *frame);
+/* The slots of a frame that is stored as it is, from its first `size` bytes, and where its payload begins: so that pages
+ * can be read without the others. Nothing is held against a checksum: whoever reads so knows the page's hash.
+ * False: this one must be opened, which says what is wrong, if anything is. */
+bool vv_frame_peek(const void *bytes, size_t size, struct vv_frame *frame, size_t *payload_at);
 void vv_frame_release(struct vv_frame *frame);
 /* `page` holds the base for RUNS (ignored else); becomes the page. VARVE_CORRUPT when there is no such slot. */
 varve_status vv_frame_page(const struct vv_frame *frame, size_t slot, uint8_t page[VV_PAGE_SIZE]);

@@ -230,9 +230,9 @@ static void fill_fixture(size_t count, bool noise)
 
 static void assert_frame_holds(const struct vv_bytes *bytes, size_t count)
 {
-    struct vv_frame frame, slots;
+    struct vv_frame frame, slots, peeked;
     uint8_t got[VV_PAGE_SIZE];
-    size_t size = 0;
+    size_t payload_at = 0, size = 0;
 
     assert_int_equal(vv_frame_size(bytes->data, bytes->size, &size), VARVE_OK);
     assert_int_equal(size, bytes->size);
@@ -240,6 +240,14 @@ static void assert_frame_holds(const struct vv_bytes *bytes, size_t count)
     assert_int_equal(vv_frame_open(bytes->data, bytes->size, &frame), VARVE_OK);
     assert_int_equal(vv_frame_slots(bytes->data, bytes->size, &slots), VARVE_OK);
     assert_int_equal(frame.count, count);
+    assert_int_equal(vv_frame_peek(bytes->data, bytes->size, &peeked, &payload_at), bytes->data[5] == 0);
+    if (bytes->data[5] == 0) {
+        assert_memory_equal(peeked.offsets, frame.offsets, count * sizeof *frame.offsets);
+        assert_memory_equal(peeked.sizes, frame.sizes, count * sizeof *frame.sizes);
+        assert_int_equal(payload_at + frame.payload_size, bytes->size);
+        assert_memory_equal(bytes->data + payload_at, frame.payload, frame.payload_size);
+        assert_false(vv_frame_peek(bytes->data, payload_at - 1, &peeked, &payload_at));
+    }
     for (size_t i = 0; i < count; i++) {
         scramble(got, sizeof got);
         if (frame.slots[i].form == VV_FORM_RUNS) {

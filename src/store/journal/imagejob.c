@@ -184,8 +184,8 @@ static varve_status read_page(struct vv_image_job *job, const struct vv_image_it
     return vv_pages_read(&job->reader, &leaf, page);
 }
 
-/* How many pages from this one on go into one write. Whole blocks of the file, aligned: so the kernel caches them in large
- * pieces, and who maps the file later has a third of the work. */
+/* How many pages from this one on go into one write. Whole blocks of the file, aligned: so the kernel caches them in
+ * large pieces, and who maps the file later has a third of the work. */
 static size_t batch_from(uint64_t index)
 {
     return BATCH - (VV_STAMP_PAGE / VV_PAGE_SIZE + index) % BATCH;

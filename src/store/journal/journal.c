@@ -791,7 +791,7 @@ out:
 static varve_status journal_read(struct vv_place *place, const struct vv_leaf *leaf,
                                  uint8_t page[VV_PAGE_SIZE])
 {
-    return vv_pages_read(&place->pages, leaf, page);
+    return vv_pages_read_alone(&place->pages, leaf, page);
 }
 
 static void journal_source(struct vv_place *place, const varve_module_id *module,

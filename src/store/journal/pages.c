@@ -9,6 +9,8 @@ struct vv_pages_entry {
     uint64_t used;
     unsigned holders; /* the cache is one */
     struct vv_frame frame;
+    uint64_t
+        payload; /* where it lies, when it was not read and nothing of the frame was checked; 0: it is open */
 };
 
 varve_status vv_pages_init(struct vv_pages *pages, struct vv_log *log, size_t capacity)
@@ -56,13 +58,13 @@ void vv_pages_flush(struct vv_pages *pages)
     pthread_mutex_unlock(&pages->mutex);
 }
 
-static struct vv_pages_entry *find(struct vv_pages *pages, uint64_t address)
+static struct vv_pages_entry *find(struct vv_pages *pages, uint64_t address, bool alone)
 {
     struct vv_pages_entry *found = NULL;
 
     pthread_mutex_lock(&pages->mutex);
     for (size_t i = 0; i < pages->count && found == NULL; i++) {
-        if (pages->addresses[i] == address)
+        if (pages->addresses[i] == address && (alone || pages->entries[i]->payload == 0))
             found = pages->entries[i];
     }
     if (found != NULL) {
@@ -133,20 +135,25 @@ static void return_tools(struct vv_pages *pages, struct vv_pages_tools *tools)
     tools_release(&spare);
 }
 
-/* Most frames are small: one read brings the whole. */
+/* Most frames are small: one read brings the whole. The slots of a large one are in its first bytes. */
 static varve_status read_frame(struct vv_pages *pages, struct vv_pages_tools *tools, uint64_t address,
-                               struct vv_frame *frame)
+                               bool alone, struct vv_pages_entry *entry)
 {
     varve_status rc = VARVE_OK;
     uint8_t head[4096];
     const uint8_t *bytes = head;
     size_t got = 0;
     size_t size = 0;
+    size_t payload_at = 0;
 
     TRY(vv_log_read_some(pages->log, address, head, sizeof head, &got));
     if (got < VV_FRAME_HEADER)
         TRY(within_frame(pages, address, vv_fail(VARVE_CORRUPT, "it is not there")));
     TRY(within_frame(pages, address, vv_frame_size(head, got, &size)));
+    if (size > got && alone && vv_frame_peek(head, got, &entry->frame, &payload_at)) {
+        entry->payload = address + payload_at;
+        goto out;
+    }
     if (size > got) {
         if (size > tools->size) { /* vv_frame_size bounds it */
             TRY(vv_resize(&tools->bytes, size, 1));
@@ -155,23 +162,23 @@ static varve_status read_frame(struct vv_pages *pages, struct vv_pages_tools *to
         bytes = tools->bytes;
         TRY(vv_log_read(pages->log, address, tools->bytes, size));
     }
-    TRY(within_frame(pages, address, vv_frame_open_with(&tools->codec, bytes, size, frame)));
+    TRY(within_frame(pages, address, vv_frame_open_with(&tools->codec, bytes, size, &entry->frame)));
 out:
     return rc;
 }
 
-static varve_status get(struct vv_pages *pages, uint64_t address, struct vv_pages_entry **entry)
+static varve_status get(struct vv_pages *pages, uint64_t address, bool alone, struct vv_pages_entry **entry)
 {
     varve_status rc = VARVE_OK;
     struct vv_pages_entry *made = NULL;
     struct vv_pages_tools tools;
 
-    *entry = find(pages, address);
+    *entry = find(pages, address, alone);
     if (*entry != NULL)
         return VARVE_OK;
     TRY(vv_alloc(&made, 1, sizeof *made));
     tools = borrow_tools(pages);
-    rc = read_frame(pages, &tools, address, &made->frame);
+    rc = read_frame(pages, &tools, address, alone, made);
     return_tools(pages, &tools);
     TRY(rc);
     made->holders = 1;
@@ -183,8 +190,28 @@ out:
     return rc;
 }
 
+/* Turn what the slot is based on, if anything, into its page. */
+static varve_status put_slot(struct vv_pages *pages, const struct vv_pages_entry *entry, unsigned slot,
+                             uint8_t page[VV_PAGE_SIZE])
+{
+    varve_status rc = VARVE_OK;
+    const struct vv_frame *frame = &entry->frame;
+    const uint64_t address = entry->payload + frame->offsets[slot];
+    uint8_t runs[VV_PAGE_SIZE];
+
+    if (entry->payload == 0 || frame->slots[slot].form == VV_FORM_ZERO)
+        return vv_frame_page(frame, slot, page);
+    VV_ASSERT(frame->sizes[slot] <= VV_PAGE_SIZE);
+    if (frame->slots[slot].form == VV_FORM_WHOLE)
+        return vv_log_read(pages->log, address, page, VV_PAGE_SIZE);
+    TRY(vv_log_read(pages->log, address, runs, frame->sizes[slot]));
+    TRY(vv_runs_apply(runs, frame->sizes[slot], page));
+out:
+    return rc;
+}
+
 /* The page and what it is based on, down to one that is whole: at most VV_LOCATOR_DEPTH_MAX below it. */
-static varve_status decode(struct vv_pages *pages, uint64_t locator, uint8_t page[VV_PAGE_SIZE])
+static varve_status decode(struct vv_pages *pages, uint64_t locator, bool alone, uint8_t page[VV_PAGE_SIZE])
 {
     varve_status rc = VARVE_OK;
     struct vv_pages_entry *entries[VV_LOCATOR_DEPTH_MAX + 1] = { NULL };
@@ -196,7 +223,7 @@ static varve_status decode(struct vv_pages *pages, uint64_t locator, uint8_t pag
         const uint64_t address = vv_locator_frame(at);
         if (depth > VV_LOCATOR_DEPTH_MAX || (depth > 0 && address >= addresses[depth - 1]))
             TRY(within_frame(pages, address, vv_fail(VARVE_CORRUPT, "a page is based on itself")));
-        TRY(get(pages, address, &entries[depth]));
+        TRY(get(pages, address, alone, &entries[depth]));
         const struct vv_frame *frame = &entries[depth]->frame;
         addresses[depth] = address;
         slots[depth] = vv_locator_slot(at);
@@ -206,7 +233,7 @@ static varve_status decode(struct vv_pages *pages, uint64_t locator, uint8_t pag
         depth++;
     }
     while (depth-- > 0)
-        TRY(within_frame(pages, addresses[depth], vv_frame_page(&entries[depth]->frame, slots[depth], page)));
+        TRY(within_frame(pages, addresses[depth], put_slot(pages, entries[depth], slots[depth], page)));
 out:
     for (size_t i = 0; i <= VV_LOCATOR_DEPTH_MAX; i++)
         let_go(pages, entries[i]);
@@ -225,18 +252,32 @@ static varve_status check_locator(uint64_t locator)
     return locator != 0 ? VARVE_OK : vv_fail(VARVE_MISUSE, "the page was never stored");
 }
 
-varve_status vv_pages_read(struct vv_pages *pages, const struct vv_leaf *leaf, uint8_t page[VV_PAGE_SIZE])
+static varve_status read_page(struct vv_pages *pages, const struct vv_leaf *leaf, bool alone,
+                              uint8_t page[VV_PAGE_SIZE])
 {
     varve_status rc = VARVE_OK;
     uint8_t hash[VV_HASH_SIZE];
 
     TRY(check_locator(leaf->locator));
-    TRY(decode(pages, leaf->locator, page));
+    TRY(decode(pages, leaf->locator, alone, page));
     vv_hash_pages(&(const uint8_t *){ page }, 1, &hash);
     if (!vv_hash_equal(hash, leaf->hash))
         rc = wrong_hash(pages, leaf->locator);
 out:
     return rc;
+}
+
+varve_status vv_pages_read(struct vv_pages *pages, const struct vv_leaf *leaf, uint8_t page[VV_PAGE_SIZE])
+{
+    return read_page(pages, leaf, false, page);
+}
+
+varve_status vv_pages_read_alone(struct vv_pages *pages, const struct vv_leaf *leaf,
+                                 uint8_t page[VV_PAGE_SIZE])
+{
+    const varve_status rc = read_page(pages, leaf, true, page);
+
+    return rc == VARVE_CORRUPT ? read_page(pages, leaf, false, page) : rc;
 }
 
 /* ---- Many pages of a tree --------------------------------------------------------------------- */
@@ -306,7 +347,7 @@ static varve_status read_batch(struct vv_pages *pages, const struct wanted *item
     uint8_t hashes[BATCH][VV_HASH_SIZE];
 
     for (size_t i = 0; i < count; i++) {
-        TRY(decode(pages, items[i].locator, bytes[i]));
+        TRY(decode(pages, items[i].locator, false, bytes[i]));
         pointers[i] = bytes[i];
     }
     vv_hash_pages(pointers, count, hashes);

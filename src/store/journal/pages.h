@@ -30,6 +30,10 @@ void vv_pages_flush(struct vv_pages *pages); /* keep no frame open */
 
 /* The page's bytes, checked against its hash: VARVE_CORRUPT names the file. */
 varve_status vv_pages_read(struct vv_pages *pages, const struct vv_leaf *leaf, uint8_t page[VV_PAGE_SIZE]);
+/* The same for one page among many that are not wanted: of a large frame that is stored as it is only the page's slot is
+ * read, for its hash says whether the bytes are right. Where it says no the whole frame is read, to say what is wrong. */
+varve_status vv_pages_read_alone(struct vv_pages *pages, const struct vv_leaf *leaf,
+                                 uint8_t page[VV_PAGE_SIZE]);
 /* The pages of `tree` that are not those of `from` (NULL: all zero), in the order in which they lie; first those that
  * became zero (NULL). */
 varve_status vv_pages_read_diff(struct vv_pages *pages, const struct vv_pagetree *from,
