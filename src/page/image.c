@@ -8,8 +8,8 @@
  *   base       per page: its base bytes, when memory has them; set `based` says where. Else the file's, while the
  *              page is backed and has not strayed; else zeros beyond the base's length, else `read_base`; on
  *              rungs that keep copies (all but armed): else zeros
- *   backing    the file's pages, twice: privately in `bytes`, for the guest; and shared in `view`, read-only, which
- *              is what base bytes are read from once a page was overwritten
+ *   backing    the file's pages, twice: privately in `bytes`, for the guest (not when the image only leans on it); and
+ *              shared in `view`, read-only, which is what base bytes are read from once a page was overwritten
  *   watched    armed rung: userfaultfd has the range. A backed image does without until a look has something to take: of
  *              a watched file the kernel maps page by page, of another one sixteen at a time. Meanwhile all that is
  *              private counts as written, and what was filled on top has copies to be compared with
@@ -31,7 +31,8 @@
  *         BACK      hand entries back to shadows from the top down, then copy shadows to bytes   [go_back]
  *         COMMIT    compare written and changed pages with the base                              [vv_image_changes]
  *         REBASE    copies of the changed pages become base bytes; shadows go                    [vv_image_rebase]
- *         MOVE      another file below, what it has not on top of it                             [vv_image_move] */
+ *         MOVE      another file below, what it has not on top of it                             [vv_image_move]
+ *         LEAN      base bytes from another file, the mapping as it was                          [vv_image_lean] */
 #include "page/image.h"
 
 #include <errno.h>
@@ -206,6 +207,7 @@ struct vv_image {
 
     struct vv_backing backing; /* no pages: none; the file is not looked at again */
     const uint8_t *view;       /* the file's pages, read-only */
+    bool below;                /* `bytes` has them too */
     bool watched;              /* false: there are no marks */
     bool sparse;               /* never with `copies` */
     uint64_t overspent_ns;     /* what sparse looks cost more than looks at an armed image would have */
@@ -549,6 +551,7 @@ static void release_backing(struct vv_image *image)
     if (image->view != NULL && !vv_tracker_inherited(image->tracker))
         (void)munmap((void *)(uintptr_t)image->view, backing.pages * VV_PAGE_SIZE);
     image->view = NULL;
+    image->below = false;
     image->backing = (struct vv_backing){ .pages = 0 };
     if (backing.release != NULL)
         backing.release(backing.context);
@@ -699,6 +702,7 @@ varve_status vv_image_back(struct vv_image *image, const struct vv_backing *back
     TRY(map_pages(image->bytes, backing->pages, backing, MAP_PRIVATE, PROT_READ | PROT_WRITE, &mapped));
     image->backing = *backing;
     image->view = view;
+    image->below = true;
     image->sparse = !image->copies;
     view = NULL;
 out:
@@ -1910,6 +1914,7 @@ varve_status vv_image_move(struct vv_image *image, const struct vv_backing *back
     release_backing(image);
     image->backing = *backing;
     image->view = view;
+    image->below = true;
     view = NULL;
     watch_anew(image);
 out:
@@ -1920,6 +1925,36 @@ out:
     vv_free(moving.kept);
     if (rc == VARVE_OK)
         compact(image);
+    return rc;
+}
+
+varve_status vv_image_lean(struct vv_image *image, const struct vv_backing *backing, const uint32_t *differ,
+                           size_t count, bool *taken)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t end = page_count(image);
+    const uint8_t *view = NULL;
+
+    VV_ASSERT(image->level_count == 0);
+    VV_ASSERT(backing->pages > 0);
+    VV_ASSERT(backing->pages <= image->base_size / VV_PAGE_SIZE);
+    *taken = false;
+    if (image->below || image->copies)
+        return VARVE_OK;
+    TRY(finish(image));
+    TRY(check_backing(backing));
+    TRY(map_view(backing, &view));
+    for (uint64_t page = 0; (page = next_in(image, page, STRAYED | PROVEN)) < end; page++) {
+        page_drop(image, page, STRAYED);
+        page_drop(image, page, PROVEN);
+    }
+    for (size_t i = 0; i < count && differ[i] < backing->pages; i++)
+        page_add(image, differ[i], STRAYED);
+    release_backing(image);
+    image->backing = *backing;
+    image->view = view;
+    *taken = true;
+out:
     return rc;
 }
 

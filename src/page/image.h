@@ -80,6 +80,11 @@ varve_status vv_image_back(struct vv_image *image, const struct vv_backing *back
  * `release` is not called; but after HOST_LIMIT the image is of no more use. */
 varve_status vv_image_move(struct vv_image *image, const struct vv_backing *backing, const uint32_t *differ,
                            size_t count);
+/* The same for any image that no file lies below: only the base's bytes are read from the file from now on, where they
+ * are no longer in memory. What is mapped stays as it is, so that others may write to it meanwhile. Not taken
+ * (`taken` false, no failure) where a file lies below, or all base bytes are in memory. */
+varve_status vv_image_lean(struct vv_image *image, const struct vv_backing *backing, const uint32_t *differ,
+                           size_t count, bool *taken);
 uint64_t vv_image_backed_pages(const struct vv_image *image); /* 0: not backed */
 /* Base bytes of a page straight from the file, lent until the image is moved or freed; false: the base of this page is
  * not the file's. */

@@ -37,24 +37,41 @@ static varve_status rotten_base(uint64_t page)
 
 /* Base bytes that come from an image file are held against the tree before anything is built on them: rot must not enter
  * a delta, and what the guest made of such a page is worth nothing. */
-static varve_status prove_base(struct vv_image *image, const struct vv_image_change *change,
-                               const uint8_t expected[VV_HASH_SIZE])
+static varve_status prove_bases(const struct vv_pagetree *tree, struct vv_image *image,
+                                const struct vv_image_change *changes, size_t count, bool *rotten)
 {
-    uint8_t hash[VV_HASH_SIZE];
+    enum { ABREAST = 16 };
+    varve_status rc = VARVE_OK;
+    const struct vv_image_change *unproven[ABREAST];
+    const uint8_t *bases[ABREAST];
+    uint8_t hashes[ABREAST][VV_HASH_SIZE];
 
-    if (!change->unproven)
-        return VARVE_OK;
-    vv_hash_pages(&change->base, 1, &hash);
-    if (!vv_hash_equal(hash, expected))
-        return rotten_base(change->index);
-    vv_image_prove(image, change->index);
-    return VARVE_OK;
+    for (size_t i = 0; i < count;) {
+        size_t some = 0;
+        for (; i < count && some < ABREAST; i++) {
+            if (!changes[i].unproven)
+                continue;
+            unproven[some] = &changes[i];
+            bases[some++] = changes[i].base;
+        }
+        vv_hash_pages(bases, some, hashes);
+        for (size_t k = 0; k < some; k++) {
+            struct vv_leaf leaf;
+            bool present = false;
+            TRY(vv_pagetree_get(tree, unproven[k]->index, &leaf, &present));
+            *rotten = !vv_hash_equal(hashes[k], present ? leaf.hash : vv_hash_zero);
+            if (*rotten)
+                TRY(rotten_base(unproven[k]->index));
+            vv_image_prove(image, unproven[k]->index);
+        }
+    }
+out:
+    return rc;
 }
 
 /* Put the pages into the tree, and learn from its old leaves where their base bytes are. */
-static varve_status set_leaves(struct vv_pagetree *tree, struct vv_image *image,
-                               const struct vv_image_change *changes, size_t count,
-                               struct vv_page_change *pages, bool *rotten)
+static varve_status set_leaves(struct vv_pagetree *tree, const struct vv_image_change *changes, size_t count,
+                               struct vv_page_change *pages)
 {
     varve_status rc = VARVE_OK;
 
@@ -66,9 +83,6 @@ static varve_status set_leaves(struct vv_pagetree *tree, struct vv_image *image,
             (struct vv_page_change){ .index = changes[i].index, .bytes = zero ? NULL : changes[i].bytes };
         memcpy(pages[i].hash, changes[i].hash, VV_HASH_SIZE);
         TRY(vv_pagetree_get(tree, pages[i].index, &leaf, &present));
-        rc = prove_base(image, &changes[i], present ? leaf.hash : vv_hash_zero);
-        *rotten = rc == VARVE_CORRUPT;
-        TRY(rc);
         if (present && leaf.locator != 0 && changes[i].runs != NULL) {
             pages[i].base = changes[i].base;
             pages[i].base_locator = leaf.locator;
@@ -96,7 +110,8 @@ static varve_status seal_memory(struct vv_module *module, struct vv_image *image
     if (page_count != module->memory.page_count)
         TRY(vv_pagetree_resize(&module->memory, page_count));
     TRY(vv_alloc(&change->pages, count, sizeof *change->pages));
-    TRY(set_leaves(&module->memory, image, changes, count, change->pages, rotten));
+    TRY(prove_bases(&module->memory, image, changes, count, rotten));
+    TRY(set_leaves(&module->memory, changes, count, change->pages));
     change->page_count = count;
 out:
     return rc;
@@ -264,8 +279,7 @@ void vv_session_show(varve_session *session)
 {
     struct sealed sealed;
 
-    if (session->store->layout->live == NULL || session->read_only ||
-        seal_all(session, &sealed) != VARVE_OK)
+    if (session->store->layout->live == NULL || session->read_only || seal_all(session, &sealed) != VARVE_OK)
         return;
     show(session, &sealed);
     sealed_release(&sealed);

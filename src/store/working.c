@@ -218,7 +218,8 @@ static varve_status list_lacking(void *context, uint64_t index, const struct vv_
 }
 
 /* A clean image whose base is `origin` moves to a file that was written since it was mapped, when that sets at least
- * half of its private memory free. Not doing so is no failure, unless the image was lost over it (HOST_LIMIT). */
+ * half of its private memory free; one that a C program may be writing to only leans on it, for its base bytes. Not
+ * doing so is no failure, unless the image was lost over it (HOST_LIMIT). */
 static varve_status move_image(varve_store *store, struct vv_image *image, const struct vv_module *origin)
 {
     const uint64_t version = store->layout->source_version(store->place);
@@ -226,9 +227,10 @@ static varve_status move_image(varve_store *store, struct vv_image *image, const
     struct lacking lacking = { .page_count = origin->memory.page_count,
                                .most = (size_t)(private_bytes / VV_PAGE_SIZE / 2) };
     struct backing *backing = NULL;
+    bool taken = true;
     varve_status rc = VARVE_OK;
 
-    if (version == vv_image_noted(image) || private_bytes < MOVE_ABOVE || vv_image_exposed(image))
+    if (version == vv_image_noted(image) || private_bytes < MOVE_ABOVE)
         return VARVE_OK;
     vv_image_note(image, version);
     backing = find_backing(store, origin);
@@ -236,9 +238,10 @@ static varve_status move_image(varve_store *store, struct vv_image *image, const
         return VARVE_OK;
     rc = vv_pagetree_diff(backing->source.tree, &origin->memory, list_lacking, &lacking);
     if (rc == VARVE_OK) {
-        const struct vv_backing below = as_backing(backing);
-        rc = vv_image_move(image, &below, lacking.pages, lacking.count);
-        if (rc == VARVE_OK)
+        const struct vv_backing file = as_backing(backing);
+        rc = vv_image_exposed(image) ? vv_image_lean(image, &file, lacking.pages, lacking.count, &taken)
+                                     : vv_image_move(image, &file, lacking.pages, lacking.count);
+        if (rc == VARVE_OK && taken)
             backing = NULL;
     }
     if (backing != NULL)

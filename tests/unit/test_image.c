@@ -69,12 +69,14 @@ struct moment {
 };
 
 struct model {
+    struct vv_tracker *tracker;
     struct vv_image *image;
     struct moment now, base, saved[MOST_DEPTH + 1];
     uint32_t depth; /* savepoints that are open: 1..depth */
     unsigned base_reads;
     unsigned fail_read; /* this read of the base fails; 0: none */
     bool backed;        /* moves to another file now and then */
+    bool leans;         /* or leans on one */
     unsigned backings, releases;
     struct random random;
 };
@@ -108,6 +110,7 @@ static struct model *model_new(struct vv_tracker *tracker, uint64_t pages, uint6
     struct model *model = calloc(1, sizeof *model);
 
     assert_non_null(model);
+    model->tracker = tracker;
     model->random.state = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
     model->now.size = pages * PAGE;
     for (uint64_t page = 0; page < pages; page++)
@@ -213,7 +216,7 @@ static struct model *model_new_backed(struct vv_tracker *tracker, uint64_t pages
     return model;
 }
 
-/* After a commit: another file below, of any length that the base has. */
+/* After a commit: another file below or beside it, of any length that the base has. */
 static varve_status move(struct model *model)
 {
     varve_status rc = VARVE_OK;
@@ -228,7 +231,15 @@ static varve_status move(struct model *model)
 
     for (uint64_t page = in_file; page < pages; page++)
         differ[count++] = (uint32_t)page;
-    TRY(vv_image_move(model->image, &backing, differ, count));
+    if (model->leans) {
+        bool taken = false;
+        TRY(vv_image_lean(model->image, &backing, differ, count, &taken));
+        assert_true(taken == (vv_tracker_rung(model->tracker) == VV_DIRTY_ARMED));
+        if (!taken)
+            goto out;
+    } else {
+        TRY(vv_image_move(model->image, &backing, differ, count));
+    }
     model->backings++;
     assert_int_equal(model->releases, model->backings - 1);
     assert_true(vv_image_backed_pages(model->image) == in_file);
@@ -471,6 +482,20 @@ static void random_nests_over_files_are_as_the_model_on_every_rung(void **state)
 {
     (void)state;
     random_nests(model_new_backed, "savepoints over files", 8 * scale());
+}
+
+static struct model *model_new_leaning(struct vv_tracker *tracker, uint64_t pages, uint64_t seed)
+{
+    struct model *model = model_new(tracker, pages, seed);
+
+    model->backed = model->leans = true;
+    return model;
+}
+
+static void random_nests_that_lean_on_files_are_as_the_model_on_every_rung(void **state)
+{
+    (void)state;
+    random_nests(model_new_leaning, "savepoints beside files", 4 * scale());
 }
 
 /* An image of `pages` pages that all are a file's, and nothing on top. */
@@ -1685,6 +1710,7 @@ int main(void)
         cmocka_unit_test(moving_survives_running_out_of_memory),
         cmocka_unit_test(random_nests_are_as_the_model_on_every_rung),
         cmocka_unit_test(random_nests_over_files_are_as_the_model_on_every_rung),
+        cmocka_unit_test(random_nests_that_lean_on_files_are_as_the_model_on_every_rung),
         cmocka_unit_test(a_million_writes_are_all_seen_on_every_rung),
     };
     return cmocka_run_group_tests(tests, make_best, free_best);
