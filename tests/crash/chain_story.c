@@ -29,13 +29,14 @@ varve_status chain_open(const struct vv_vfs *vfs, const char *path, uint32_t fla
     return vv_store_open(vfs, path, &options, store);
 }
 
-/* What a commit with this message must hold. A step that follows one of its own number takes it back. */
+/* What a commit with this message must hold. Two steps do the same. */
 static void state_of(const char *message, struct model_state *state)
 {
     memset(state, 0, sizeof *state);
     for (const char *at = message; *at != '\0';) {
         char *end = NULL;
-        struct model_chance chance = { .state = 2000 + strtoul(at, &end, 10) };
+        const unsigned long step = strtoul(at, &end, 10);
+        struct model_chance chance = { .state = 2000 + (step == CHAIN_TWIN ? CHAIN_TWIN - 1 : step) };
         for (unsigned i = 0; i < 3; i++)
             model_mutate(state, &chance);
         at = *end == ' ' ? end + 1 : end;

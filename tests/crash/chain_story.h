@@ -3,14 +3,14 @@
  * A *history* is what is durable at some time: which commits, where main and a tag stand. Each persist begins one, and
  * each removal, which persists all that there is; it is told how that ended. What a crash leaves must be one of them,
  * whole: none before the last that was acknowledged, and none that failed. A commit's message lists the steps that lead
- * to it, and its state follows from that. */
+ * to it, and its state follows from that; CHAIN_TWIN does what the step before it does. */
 #ifndef CHAIN_STORY_H
 #define CHAIN_STORY_H
 
 #include "model.h"
 #include "store/store.h"
 
-enum { CHAIN_STEPS = 20, CHAIN_HISTORIES = 16, CHAIN_MESSAGE = 64, CHAIN_NONE = 0 };
+enum { CHAIN_STEPS = 20, CHAIN_HISTORIES = 16, CHAIN_MESSAGE = 64, CHAIN_NONE = 0, CHAIN_TWIN = 15 };
 
 struct chain_history {
     bool has[CHAIN_STEPS];   /* by step, from 1 on */

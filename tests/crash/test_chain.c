@@ -130,6 +130,29 @@ static varve_status run_delete(const struct vv_vfs *vfs, const char *path, struc
     return rc;
 }
 
+/* A version comes again after another, and has the name of the one before but for its number. */
+static varve_status run_again(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                              void *context)
+{
+    static const unsigned steps[] = { CHAIN_TWIN - 1, 7, CHAIN_TWIN, 8 };
+    struct stories *stories = context;
+    struct chain_story *story = &stories->told;
+    varve_store *store = NULL;
+    unsigned step = 1;
+
+    *story = stories->prepared;
+    varve_status rc = note(ledger, &step, chain_open(vfs, path, 0, &store));
+    if (store == NULL)
+        return rc;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        keep_first(&rc, note(ledger, &step, chain_restore(story, store, 2)));
+        keep_first(&rc, note(ledger, &step, chain_commit(story, store, steps[i])));
+    }
+    keep_first(&rc, note(ledger, &step, chain_persist(story, store)));
+    close_store(store, ledger);
+    return rc;
+}
+
 static varve_status reopen(const struct vv_vfs *vfs, const char *path, void *context)
 {
     varve_store *store = NULL;
@@ -161,6 +184,7 @@ int main(int argc, char **argv)
     const struct sweep_op ops[] = {
         { "chain-commit", prepare_new, run_commit, check_chain, reopen, is_hint, stories },
         { "chain-restore", prepare_old, run_restore, check_chain, NULL, is_hint, stories },
+        { "chain-again", prepare_old, run_again, check_chain, NULL, is_hint, stories },
         { "chain-delete", prepare_old, run_delete, check_chain, reopen, is_hint, stories },
     };
 
@@ -168,5 +192,6 @@ int main(int argc, char **argv)
         perror("mmap");
         return 2;
     }
+    sweep_repeats(&stories->told, sizeof stories->told);
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);
 }

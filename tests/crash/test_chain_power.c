@@ -1,8 +1,9 @@
 /* What a power loss leaves of a store of the layout chain: a history that somebody persisted, whole,
  * and a store that goes on. Method: replay.h; judging: chain_story.h.
  *
- *   new   the first commits of a new store, persisted twice
- *   old   on a store with history and with files of a life before: main goes back and on, commits go at both ends */
+ *   new      the first commits of a new store, persisted twice
+ *   old      on a store with history and with files of a life before: main goes back and on, commits go at both ends
+ *   stamped  commits that are not persisted, on newest images that were whole */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,7 +85,7 @@ static void lose_power(struct setting *setting, const char *name, unsigned one_i
     setting->store = NULL;
     setting->story.calls = NULL;
     replay_run(setting->replay, &scope, check, setting, &setting->report);
-    (void)printf("%-5s %llu calls, %llu states checked, %llu violations\n", name,
+    (void)printf("%-8s %llu calls, %llu states checked, %llu violations\n", name,
                  (unsigned long long)replay_calls(setting->replay),
                  (unsigned long long)(setting->report.checked - checked),
                  (unsigned long long)(setting->report.violations - found));
@@ -141,6 +142,22 @@ static void run_old(struct setting *setting, unsigned one_in)
     lose_power(setting, "old", one_in);
 }
 
+/* Newest images that stamps vouch for, and commits that are not persisted. */
+static void run_stamped(struct setting *setting, unsigned one_in)
+{
+    struct chain_story *story = &setting->story;
+
+    begin(setting);
+    for (unsigned step = 1; step <= 5; step++)
+        must("commit", chain_commit(story, setting->store, step));
+    must("persist", chain_persist(story, setting->store));
+    vv_store_close(setting->store);
+    record(setting);
+    must("commit", chain_commit(story, setting->store, 6));
+    must("commit", chain_commit(story, setting->store, 7));
+    lose_power(setting, "stamped", one_in);
+}
+
 int main(void)
 {
     static struct setting setting;
@@ -153,6 +170,7 @@ int main(void)
     scratch_new(setting.world);
     run_new(&setting, one_in);
     run_old(&setting, one_in);
+    run_stamped(&setting, one_in);
     scratch_remove(setting.world);
     replay_free(setting.replay);
     tally("chain-power", setting.report.checked, setting.report.violations);

@@ -244,7 +244,7 @@ varve_status vv_chain_unstamp(struct vv_place *place, struct vv_line *const *lin
         any = any || lines[i]->stamped;
         lines[i]->stamped = false; /* when that does not become durable, they are not written into either */
     }
-    return any ? publish_stamps(place) : VARVE_OK;
+    return any && !VV_PLANT("stamp-kept") ? publish_stamps(place) : VARVE_OK;
 }
 
 static void take_stamp(struct vv_place *place, struct vv_reader *reader)
@@ -354,7 +354,7 @@ varve_status vv_chain_write_image(struct vv_place *place, const struct vv_line *
     vv_chain_unlock(place);
     TRY(rc);
     TRY(vv_memfile_end(&writer, version->module->memory.page_count));
-    if (durable)
+    if (durable && !VV_PLANT("first-unsynced"))
         TRY(vv_file_sync_new(&file));
     TRY(vv_dir_rename(&place->dir, temporary, name));
     let_go(place, line, version->serial);
