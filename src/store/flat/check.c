@@ -90,8 +90,8 @@ static varve_status check_version(struct checker *checker, struct vv_version *ve
 
     checker->version = version;
     checker->bad_pages = 0;
-    rc = vv_version_open(checker->place, version, &file);
-    if (rc == VARVE_OK)
+    rc = version->missing ? VARVE_OK : vv_version_open(checker->place, version, &file);
+    if (rc == VARVE_OK && file != NULL)
         rc = vv_memfile_check(&file->file, &version->entry->memory, bad_page, checker);
     vv_version_let_go(checker->place, file);
     TRY(pass_damage(checker, rc));

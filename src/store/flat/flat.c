@@ -183,16 +183,18 @@ static int count_name(void *context, const char *name)
     return 0;
 }
 
-static void tell_missing(struct vv_place *place, const struct vv_version *version)
+static void tell_missing(struct vv_place *place, struct vv_version *version)
 {
+    const struct vv_plain_commit *commit = vv_plain_numbered(&place->plain, version->first);
     char name[VV_FLAT_NAME];
     const varve_finding finding = { .severity = VARVE_DAMAGE,
                                     .file = name,
+                                    .commit = commit == NULL || commit->removed ? NULL : &commit->facts.id,
                                     .module = &version->module,
                                     .text = "the file is missing: commits that have this memory cannot be read" };
 
     vv_version_name(version, name);
-    place->damaged = true;
+    place->damaged = version->missing = true;
     if (place->finding != NULL)
         place->finding(place->context, &finding);
 }

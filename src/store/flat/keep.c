@@ -617,8 +617,10 @@ varve_status vv_flat_files(struct vv_place *place, vv_file_facts_fn each, void *
     for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
         struct vv_file_facts facts = { .path = names.name[i], .links = 1, .what = words };
         describe(place, names.name[i], words);
-        if (vv_file_open(place->dir, names.name[i], VV_OPEN_READ, &file) == VARVE_OK)
+        if (vv_file_open(place->dir, names.name[i], VV_OPEN_READ, &file) == VARVE_OK) {
             (void)vv_file_size(&file, &facts.bytes);
+            (void)vv_file_look(&file, &facts.links, NULL);
+        }
         vv_file_close(&file);
         rc = each(context, &facts);
     }

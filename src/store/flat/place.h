@@ -37,6 +37,7 @@ struct vv_version {
     bool needed;    /* by a state, as the last look found (keep.c, mark) */
     bool synced;    /* its bytes are durable */
     bool rotten;    /* not to be mapped any more */
+    bool missing;   /* its file, when the store was opened; told */
     struct vv_version_file *open; /* NULL: not open */
 };
 
