@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -681,6 +682,96 @@ static void a_bad_record_in_the_middle_is_damage(void **state)
     assert_int_equal(varve_commit_open(f->store, "r2", &commit, NULL), VARVE_NOT_FOUND);
 }
 
+/* ---- Sessions at once --------------------------------------------------------------------------- */
+
+enum { THREADS = 4, ROUNDS = 20 };
+
+struct worker {
+    struct fixture *f;
+    unsigned number;
+    char words[200]; /* what went wrong; "": nothing */
+};
+
+static varve_status work_once(const struct worker *worker, unsigned round, varve_commit **last)
+{
+    const varve_image_options image_options = { .size = sizeof image_options,
+                                                .name = "a",
+                                                .create_size = PAGES * VV_PAGE_SIZE,
+                                                .reserve = 1 << 20 };
+    const varve_commit_options commit_options = { .size = sizeof commit_options,
+                                                  .time_ns = 1 + worker->number + THREADS * (round + 1) };
+    char branch[16];
+    const varve_session_options options = { .size = sizeof options, .branch = branch };
+    const uint8_t value = (uint8_t)(worker->number * ROUNDS + round + 2);
+    const varve_module_id id = id_of("a");
+    varve_session *session = NULL;
+    varve_commit *commit = NULL;
+    varve_image *image = NULL;
+    uint8_t found = 0;
+    bool ended = false;
+    varve_status rc = VARVE_OK;
+
+    (void)snprintf(branch, sizeof branch, "b%u", worker->number);
+    TRY(vv_session_begin(worker->f->store, &options, &session));
+    TRY(varve_image_open(session, &id, &image_options, &image, NULL));
+    TRY(varve_image_write(image, (uint64_t)(round % PAGES) * VV_PAGE_SIZE, &value, 1, NULL));
+    TRY(vv_session_commit(session, &commit_options, &commit, &ended));
+    session = NULL;
+    TRY(peek(worker->f, commit, "a", round % PAGES, &found));
+    if (found != value)
+        rc = vv_fail(VARVE_CONFLICT, "round %u: another byte is read", round);
+    /* The one before goes, while others look at theirs, which have the same files. */
+    if (rc == VARVE_OK && *last != NULL && round % 3 != 0)
+        rc = varve_commit_delete(worker->f->store, *last, NULL);
+    if (rc == VARVE_OK && *last != NULL && round > 0)
+        rc = peek(worker->f, *last, "a", (round - 1) % PAGES, &found);
+out:
+    if (session != NULL && !ended)
+        vv_session_abort(session);
+    varve_commit_close(*last);
+    *last = commit;
+    return rc;
+}
+
+static void *work(void *context)
+{
+    struct worker *worker = context;
+    varve_commit *last = NULL;
+
+    for (unsigned round = 0; round < ROUNDS && worker->words[0] == '\0'; round++)
+        if (work_once(worker, round, &last) != VARVE_OK)
+            (void)snprintf(worker->words, sizeof worker->words, "%s", vv_words());
+    varve_commit_close(last);
+    return NULL;
+}
+
+static void sessions_and_deletions_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct worker workers[THREADS];
+    pthread_t threads[THREADS];
+
+    varve_commit *first = step(f, "a", 0, PAGES, 1);
+    for (unsigned i = 0; i < THREADS; i++) {
+        struct vv_ref_move move = { .what = "create", .to = &first->facts.id };
+        (void)snprintf(move.name, sizeof move.name, "b%u", i);
+        assert_int_equal(f->store->layout->move_refs(f->store->place, &move, 1, 0), VARVE_OK);
+    }
+    varve_commit_close(first);
+    for (unsigned i = 0; i < THREADS; i++) {
+        workers[i] = (struct worker){ .f = f, .number = i };
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_string_equal(workers[i].words, "");
+    reopen(f);
+    assert_int_equal(f->notes + f->warnings + f->damages, 0);
+    close_store(f);
+    assert_int_equal(damage_found(f), 0);
+}
+
 /* ---- What files are for ------------------------------------------------------------------------- */
 
 struct listed {
@@ -739,6 +830,7 @@ int main(void)
         TEST(a_missing_file_is_damage_and_never_zeros),
         TEST(a_bad_last_record_is_damage_only_when_it_was_acknowledged),
         TEST(a_bad_record_in_the_middle_is_damage),
+        TEST(sessions_and_deletions_at_once),
         TEST(files_are_told_in_the_words_of_the_note),
     };
 

@@ -184,6 +184,7 @@ void vv_tree_close(struct vv_place *place)
 {
     if (place == NULL)
         return;
+    vv_tree_settle(place); /* nobody looks any more */
     if (vv_tree_writable(place) == VARVE_OK && place->ledger.file.fd != -1)
         (void)vv_ledger_acknowledge(&place->own, &place->ledger); /* a hint */
     vv_ledger_close(&place->ledger);
