@@ -26,7 +26,7 @@ PROGRAMS = (
     ("crash_chain", (), ("chain",)),
     ("crash_chain_power", (), ("chain-power",)),
     ("crash_tree", ("commit", "refs", "again", "held"), ("tree",)),
-    ("replay --layout tree", ("little",), ("tree-power",)),
+    ("replay --layout tree", ("one",), ("tree-power",)),
 )
 HARNESSES = [name for _, _, names in PROGRAMS for name in names]
 
@@ -72,7 +72,6 @@ PLANTS = (
     ("tree-names-sync", "tree-power", "tree: a directory gets its name before the names in it are synced"),
     ("tree-root-sync", "tree-power", "tree: a commit is made before the name of its directory is synced"),
     ("tree-ack-before-sync", "tree-power", "tree: a commit is acknowledged before its record is synced"),
-    ("tree-settle-skipped", "tree-power", "tree: what a killed process left unsynced is promised"),
 )
 SOUND = ("", None, "the sound build")
 

@@ -261,7 +261,7 @@ varve_status vv_ledger_open(const struct vv_dir *own, bool write, const struct v
         goto out;
     }
     TRY(read_end(own, ledger->life, &ledger->acknowledged));
-    if (write && size != ledger->acknowledged && !VV_PLANT("tree-settle-skipped")) {
+    if (write && size != ledger->acknowledged) {
         TRY(settle(ledger));
         vv_free(bytes);
         bytes = NULL;
