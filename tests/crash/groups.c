@@ -10,6 +10,7 @@ static const struct vv_layout *const journal = &vv_layout_journal;
 
 static const struct vv_journal_limits small = {
     .log = { .segment = 32 << 10, .ahead = 16 << 10, .files = 2 },
+    .spare = 8 << 10,
     .checkpoint_records = 100,
     .checkpoint_bytes = 1 << 20,
     .views = 4,

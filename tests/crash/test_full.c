@@ -2,11 +2,14 @@
  *
  *   work     a store is made; commits on two branches, code, refs, deletions, background work, until all is done or
  *            something fails, which must be FULL
+ *   room     on the full disk, in the same opening or the next: a branch goes, every commit that nothing names is
+ *            deleted, and space is given back; none of it may fail
  *   judge    in the same opening, after closing and opening again, and by fsck: everything acknowledged is there and
  *            nothing else; with room again one more commit goes in
  * The disk is a small tmpfs where this process may mount one, in a mount namespace of a child, so that it goes with
  * it. Elsewhere, or with VARVE_TEST_NO_MOUNT, a table of calls with a budget stands in for it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,7 +33,9 @@ static char root[SCRATCH_PATH], path[SCRATCH_PATH + 16];
 /* What a child tells; it lies in memory that outlives it. */
 static struct verdict {
     bool ended, finished;     /* finished: the work met no limit */
-    unsigned deleted, denied; /* deletions on the full disk that were made; that had no room either */
+    unsigned deleted;         /* on the full disk */
+    uint64_t freed;           /* there */
+    bool revived;             /* a commit went in there again */
     char denial[400];
 } * verdict;
 
@@ -59,11 +64,23 @@ static struct budget *budget_of(const struct vv_vfs *self)
     return (struct budget *)(uintptr_t)self; /* as in base/double.c */
 }
 
-static uint64_t size_of(int fd)
+static uint64_t blocks_of(int fd)
 {
     struct stat status;
 
-    return fstat(fd, &status) == 0 ? (uint64_t)status.st_size : 0;
+    return fstat(fd, &status) == 0 ? (uint64_t)status.st_blocks * 512 / BLOCK : 0;
+}
+
+/* Blocks of a piece of a file that are not on the disk. */
+static uint64_t holes_in(int fd, uint64_t offset, uint64_t size)
+{
+    uint64_t holes = 0;
+
+    for (uint64_t at = offset / BLOCK * BLOCK; at < offset + size; at += BLOCK) {
+        const off_t data = lseek(fd, (off_t)at, SEEK_DATA);
+        holes += data < 0 || (uint64_t)data >= at + BLOCK;
+    }
+    return holes;
 }
 
 static int budget_open(const struct vv_vfs *self, int dir, const char *name, unsigned flags, int *fd)
@@ -89,37 +106,39 @@ static int budget_open(const struct vv_vfs *self, int dir, const char *name, uns
     return system->open(system, dir, name, flags, fd);
 }
 
-static uint64_t blocks(uint64_t size)
-{
-    return (size + BLOCK - 1) / BLOCK;
-}
-
 static int budget_write(const struct vv_vfs *self, int fd, const void *data, size_t size, uint64_t offset,
                         size_t *put)
 {
     struct budget *budget = budget_of(self);
-    const uint64_t now = blocks(size_of(fd));
+    const uint64_t now = blocks_of(fd);
 
     *put = 0;
-    if (blocks(offset + size) >
-        now + budget->blocks) { /* as much as there is room for, as a file system does */
-        const uint64_t end = (now + budget->blocks) * BLOCK;
-        if (end <= offset)
-            return ENOSPC;
-        size = (size_t)(end - offset);
-    }
+    while (size > 0 && holes_in(fd, offset, size) > budget->blocks) /* as much as there is room for */
+        size -= (offset + size - 1) % BLOCK + 1 < size ? (offset + size - 1) % BLOCK + 1 : size;
+    if (size == 0)
+        return ENOSPC;
     const int number = vv_vfs_system.write(&vv_vfs_system, fd, data, size, offset, put);
-    budget->blocks -= blocks(size_of(fd)) - now;
+    budget->blocks -= blocks_of(fd) - now;
     return number;
 }
 
 static int budget_truncate(const struct vv_vfs *self, int fd, uint64_t size)
 {
     struct budget *budget = budget_of(self);
-    const uint64_t now = blocks(size_of(fd));
+    const uint64_t now = blocks_of(fd);
+    const int number = vv_vfs_system.truncate(&vv_vfs_system, fd, size);
 
-    budget->blocks += blocks(size) < now ? now - blocks(size) : 0;
-    return vv_vfs_system.truncate(&vv_vfs_system, fd, size);
+    budget->blocks += now - blocks_of(fd);
+    return number;
+}
+
+static int budget_punch(const struct vv_vfs *self, int fd, uint64_t offset, uint64_t size)
+{
+    const uint64_t now = blocks_of(fd);
+    const int number = vv_vfs_system.punch(&vv_vfs_system, fd, offset, size);
+
+    budget_of(self)->blocks += now - blocks_of(fd);
+    return number;
 }
 
 static int budget_mkdir(const struct vv_vfs *self, int dir, const char *name)
@@ -135,9 +154,12 @@ static int budget_mkdir(const struct vv_vfs *self, int dir, const char *name)
 
 static int budget_unlink(const struct vv_vfs *self, int dir, const char *name, bool directory)
 {
-    const int number = vv_vfs_system.unlink(&vv_vfs_system, dir, name, directory);
+    struct stat status = { .st_blocks = 0 };
 
+    (void)fstatat(dir, name, &status, AT_SYMLINK_NOFOLLOW);
+    const int number = vv_vfs_system.unlink(&vv_vfs_system, dir, name, directory);
     budget_of(self)->names += number == 0;
+    budget_of(self)->blocks += number == 0 && !directory ? (uint64_t)status.st_blocks * 512 / BLOCK : 0;
     return number;
 }
 
@@ -162,6 +184,7 @@ static const struct vv_vfs *make_disk(uint64_t bytes, uint64_t names)
     budget.table.open = budget_open;
     budget.table.write = budget_write;
     budget.table.truncate = budget_truncate;
+    budget.table.punch = budget_punch;
     budget.table.mkdir = budget_mkdir;
     budget.table.unlink = budget_unlink;
     return &budget.table;
@@ -223,18 +246,23 @@ static varve_status work_step(struct past *past, varve_store *store, unsigned st
     }
 }
 
-/* A deletion must work on a full disk, for it makes room; of a store that was hardly begun it may not. */
-static void delete_something(struct past *past, varve_store *store)
+/* What makes room must work on a full disk, as often as it is asked for. */
+static void make_some_room(struct past *past, varve_store *store)
 {
+    if (past_stands(past, "side") != PAST_COMMITS && past_ref_gone(past, store, "side") != VARVE_OK)
+        deny("a branch that goes on the full disk: %s", vv_words());
     for (unsigned i = 0; i < past->commit_count; i++) {
         if (past->commits[i].deleted || past_is_named(past, i))
             continue;
-        const varve_status rc = past_remove(past, store, i);
-        if (rc != VARVE_OK && rc != VARVE_FULL)
-            deny("a deletion on the full disk: status %d: %s", (int)rc, vv_words());
-        *(rc == VARVE_OK ? &verdict->deleted : &verdict->denied) += 1;
-        return;
+        if (past_remove(past, store, i) != VARVE_OK)
+            deny("deletion %u on the full disk: %s", verdict->deleted, vv_words());
+        verdict->deleted++;
     }
+    if (store->layout->maintain(store->place, 0, NULL, NULL, &verdict->freed) != VARVE_OK)
+        deny("gc on the full disk: %s", vv_words());
+    if (past_read_only(past, store) != VARVE_OK)
+        deny("after gc on the full disk: %s", vv_words());
+    verdict->revived = past_commit(past, store, "again", PAST_COMMITS, VARVE_DURABLE) == VARVE_OK;
 }
 
 static void judge_left(const struct vv_vfs *vfs, struct past *past, bool made)
@@ -281,8 +309,13 @@ static void fill_and_judge(uint64_t bytes, uint64_t names)
     if (made) {
         if (past_read_only(&past, store) != VARVE_OK)
             deny("in the opening in which the disk became full: %s", vv_words());
-        if (rc == VARVE_FULL)
-            delete_something(&past, store);
+        if (rc == VARVE_FULL && (bytes / BLOCK + names) % 2 == 0) {
+            vv_store_close(store);
+            if (open_store(vfs, 0, &store) != VARVE_OK)
+                deny("it does not open to make room: %s", vv_words());
+        }
+        if (rc == VARVE_FULL && store != NULL)
+            make_some_room(&past, store);
     }
     vv_store_close(store);
     judge_left(vfs, &past, made);
@@ -291,7 +324,7 @@ static void fill_and_judge(uint64_t bytes, uint64_t names)
 /* ---- Sizes -------------------------------------------------------------------------------------- */
 
 struct counts {
-    uint64_t disks, violations, deleted, denied;
+    uint64_t disks, violations, deleted, freed, revived;
 };
 
 /* One disk. Whether the work was finished on it. */
@@ -320,7 +353,8 @@ static bool try_disk(uint64_t bytes, uint64_t names, struct counts *counts)
         scratch_remove(path);
     counts->disks++;
     counts->deleted += verdict->deleted;
-    counts->denied += verdict->denied;
+    counts->freed += verdict->freed;
+    counts->revived += verdict->revived;
     if (verdict->denial[0] != '\0' && counts->violations++ < SHOWN)
         (void)fprintf(stderr, "%llu bytes, %llu files: %s\n", (unsigned long long)bytes,
                       (unsigned long long)names, verdict->denial);
@@ -349,10 +383,12 @@ int main(void)
         bytes += BLOCK;
     while (!try_disk(ENOUGH_BYTES, names, &counts) && names < ENOUGH_NAMES)
         names++;
-    (void)printf("%llu disks: up to %llu bytes, up to %llu files; on those that were full %llu deletions "
-                 "made, %llu not\n",
-                 (unsigned long long)counts.disks, (unsigned long long)bytes, (unsigned long long)names,
-                 (unsigned long long)counts.deleted, (unsigned long long)counts.denied);
+    (void)printf(
+        "%llu disks: up to %llu bytes, up to %llu files; on those that were full %llu deletions, %llu "
+        "bytes given back, and on %llu of them a commit went in again\n",
+        (unsigned long long)counts.disks, (unsigned long long)bytes, (unsigned long long)names,
+        (unsigned long long)counts.deleted, (unsigned long long)counts.freed,
+        (unsigned long long)counts.revived);
     tally("full", counts.disks, counts.violations);
     (void)printf("%u passed, %u failed\n", counts.violations == 0, counts.violations != 0);
     scratch_remove(root);

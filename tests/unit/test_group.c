@@ -93,7 +93,7 @@ static int tear_down(void **state)
 static void announce(struct fixture *f)
 {
     vv_place_take_turn(f->place);
-    assert_int_equal(vv_place_announce(f->place), VARVE_OK);
+    assert_int_equal(vv_place_announce(f->place, VV_ROOM_ORDINARY), VARVE_OK);
     vv_place_end_turn(f->place);
     f->writes = f->syncs = 0;
 }

@@ -25,6 +25,7 @@ static const struct vv_layout *const journal = &vv_layout_journal;
 /* Everything small, so that segments, checkpoints and caches turn over all the time. */
 static const struct vv_journal_limits small = {
     .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
+    .spare = 8 << 10,
     .checkpoint_records = 3,
     .checkpoint_bytes = 64 << 10,
     .views = 2,
@@ -1150,6 +1151,11 @@ static void a_log_that_is_gone_is_told(void **state)
 
     close_place(f);
     assert_int_equal(vv_dir_unlink(&f->dir, "log.0000000000001000"), VARVE_OK);
+    open_place(f); /* what is left is spare space behind it */
+    assert_int_equal(f->damages, 1);
+    assert_int_equal(vv_place_writable(f->place), VARVE_CORRUPT);
+    close_place(f);
+    assert_int_equal(vv_dir_unlink(&f->dir, "log.0000000000009000"), VARVE_OK);
     assert_int_equal(try_open(f, false), VARVE_CORRUPT);
     const struct vv_layout_options options = options_of(f, false);
     assert_int_equal(vv_journal_create(&f->dir, &options, f->limits), VARVE_OK);

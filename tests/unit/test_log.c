@@ -80,7 +80,7 @@ static void append(struct fixture *f)
     uint64_t address = 0;
 
     memset(bytes, (int)f->count + 1, sizeof bytes);
-    assert_int_equal(vv_log_place(&f->log, f->end, sizeof bytes, &address), VARVE_OK);
+    assert_int_equal(vv_log_place(&f->log, f->end, sizeof bytes, 0, &address), VARVE_OK);
     assert_int_equal(vv_log_write(&f->log, address, bytes, sizeof bytes), VARVE_OK);
     f->at[f->count++] = address;
     f->end = address + sizeof bytes;

@@ -21,6 +21,7 @@ static const struct vv_layout *const journal = &vv_layout_journal;
 
 static const struct vv_journal_limits small = {
     .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
+    .spare = 8 << 10,
     .checkpoint_records = 3,
     .checkpoint_bytes = 64 << 10,
     .views = 2,

@@ -359,6 +359,7 @@ static varve_status check_log(struct checker *checker)
     varve_status rc = VARVE_OK;
     struct vv_chain chain;
     const struct vv_log_scan scan = { .acknowledged = checker->place->acknowledged,
+                                      .thorough = true,
                                       .record = check_record,
                                       .damage = check_damage,
                                       .debris = check_debris,

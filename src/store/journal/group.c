@@ -162,7 +162,7 @@ static varve_status add_record(struct vv_place *place, struct group *group, stru
         rc = VARVE_END;
         goto out;
     }
-    TRY(vv_place_poison_if(place, vv_log_place(&place->log, group->chain.end, record->size, &address)));
+    TRY(vv_place_room(place, group->chain.end, record->size, VV_ROOM_ORDINARY, &address));
     VV_ASSERT(group->count == 0 || address == group->chain.end);
     record->address = address;
     TRY(announce_commit(place, group, record));
@@ -248,7 +248,7 @@ static void form(struct vv_place *place, struct group *group)
     varve_status rc = vv_place_writable(place);
 
     if (rc == VARVE_OK)
-        rc = vv_place_announce(place);
+        rc = vv_place_announce(place, VV_ROOM_ORDINARY);
     *group = (struct group){ .last = &group->first };
     for (struct vv_member **at = &place->queue; *at != NULL;) {
         struct vv_member *member = *at;

@@ -68,6 +68,25 @@ out:
     return rc;
 }
 
+varve_status vv_head_reserve(const struct vv_dir *dir, struct vv_file *file)
+{
+    varve_status rc = VARVE_OK;
+    static const uint8_t zeros[VV_HEAD_SLOT];
+    uint8_t bytes[VV_HEAD_USED];
+    struct vv_head head;
+    size_t got = 0;
+
+    if (file->fd < 0)
+        TRY(vv_file_open(dir, "head", VV_OPEN_WRITE | VV_OPEN_CREATE, file));
+    for (unsigned slot = 0; slot < 2; slot++) {
+        TRY(vv_file_read_some(file, bytes, sizeof bytes, (uint64_t)slot * VV_HEAD_SLOT, &got));
+        if (!vv_head_decode(bytes, got, &head)) /* it was never written, or says nothing */
+            TRY(vv_file_write(file, zeros, sizeof zeros, (uint64_t)slot * VV_HEAD_SLOT));
+    }
+out:
+    return rc;
+}
+
 varve_status vv_head_write(const struct vv_dir *dir, struct vv_file *file, struct vv_head *head)
 {
     varve_status rc = VARVE_OK;

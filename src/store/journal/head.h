@@ -24,6 +24,8 @@ struct vv_head {
 varve_status vv_head_read(const struct vv_dir *dir, struct vv_file *file, unsigned flags, struct vv_head heads[2]);
 /* Write the next number into the slot that is not the newest's. `file` is made and opened when it is not open. */
 varve_status vv_head_write(const struct vv_dir *dir, struct vv_file *file, struct vv_head *head);
+/* See that both slots lie on the disk, so that a write needs no room. `file` is made and opened when it is not open. */
+varve_status vv_head_reserve(const struct vv_dir *dir, struct vv_file *file);
 void vv_head_encode(const struct vv_head *head, uint8_t out[VV_HEAD_USED]);
 bool vv_head_decode(const uint8_t *bytes, size_t size, struct vv_head *head);
 

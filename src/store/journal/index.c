@@ -582,6 +582,7 @@ void vv_index_move(struct vv_index *index, const struct vv_record_move *move, ui
         memmove(index->refs + place + 1, index->refs + place,
                 (index->ref_count - place) * sizeof *index->refs);
         index->ref_count++;
+        index->refs_size += move->name.size;
         memcpy(index->refs[place].name, name, sizeof name);
     }
     memcpy(index->refs[place].commit, move->to, 32);
@@ -608,6 +609,7 @@ varve_status vv_index_decode_refs(struct vv_index *index, struct vv_reader *read
     varve_status rc = VARVE_OK;
     const uint64_t count = vv_reader_varint(reader);
     struct vv_index_ref *refs = NULL;
+    uint64_t names = 0;
 
     if (reader->bad || count > vv_reader_left(reader) / 32)
         return vv_fail(VARVE_CORRUPT, "the refs in a checkpoint do not decode");
@@ -615,6 +617,7 @@ varve_status vv_index_decode_refs(struct vv_index *index, struct vv_reader *read
     for (size_t i = 0; i < count; i++) {
         size_t size = 0;
         const uint8_t *name = vv_reader_blob(reader, VV_REF_NAME_MAX, &size);
+        names += size;
         if (name != NULL)
             memcpy(refs[i].name, name, size);
         vv_reader_copy(reader, refs[i].commit, 32);
@@ -629,6 +632,7 @@ varve_status vv_index_decode_refs(struct vv_index *index, struct vv_reader *read
     index->refs = refs;
     index->ref_count = count;
     index->ref_capacity = count;
+    index->refs_size = names;
     refs = NULL;
 out:
     vv_free(refs);

@@ -51,6 +51,7 @@ struct vv_index {
     uint64_t commits;
     struct vv_index_ref *refs; /* by name */
     size_t ref_count, ref_capacity;
+    uint64_t refs_size; /* bytes of their names */
 };
 
 void vv_index_init(struct vv_index *index, const struct vv_node_source *nodes);

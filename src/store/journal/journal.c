@@ -26,6 +26,7 @@
 #ifdef VV_TORTURE
 const struct vv_journal_limits vv_journal_limits = {
     .log = { .segment = 64 << 10, .ahead = 8 << 10, .files = 2 },
+    .spare = 16 << 10,
     .checkpoint_records = 3,
     .checkpoint_bytes = 64 << 10,
     .views = 1,
@@ -38,6 +39,7 @@ const struct vv_journal_limits vv_journal_limits = {
 #else
 const struct vv_journal_limits vv_journal_limits = {
     .log = { .segment = 64 << 20, .ahead = 256 << 10, .files = 64 },
+    .spare = 64 << 10,
     .checkpoint_records = 256,
     .checkpoint_bytes = 4 << 20,
     .views = 8,
@@ -149,12 +151,17 @@ static varve_status take_checkpoint(struct vv_place *place, const struct vv_reco
     take_generation(place, &checkpoint);
     if (place->damage_count > 0 || record->repairs || !place->whole) {
         rc = vv_place_take_directory(place, record);
-        if (rc == VARVE_CORRUPT && !record->repairs && place->whole)
-            rc = VARVE_OK; /* those that the records told */
-        TRY(rc);
+        if (rc == VARVE_OK)
+            place->lost_refs = 0;
+        else if (rc == VARVE_CORRUPT && (record->repairs || !place->whole))
+            place->lost_refs = record->address; /* until a later one tells them */
+        else if (rc != VARVE_CORRUPT)           /* else they are those that the records told */
+            TRY(rc);
+        rc = VARVE_OK;
     }
     if (record->repairs)
         TRY(forgive(place, record, bytes));
+    vv_views_forget_below(&place->views, place->start);
 out:
     return rc;
 }
@@ -256,6 +263,7 @@ static varve_status start_at(struct vv_place *place, uint64_t address)
     place->newest = address;
     if (record.parent != 0)
         vv_views_made(&place->views, record.parent, record.address);
+    vv_views_forget_below(&place->views, place->start);
     vv_chain_advance(&place->chain, &record);
     place->stored = checkpoint.stored;
     take_generation(place, &checkpoint);
@@ -330,6 +338,7 @@ varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2]
     bool started = false;
 
     place->damage_count = place->damage_told = 0;
+    place->lost_refs = 0;
     vv_log_begin(&place->log, &place->chain);
     place->whole = !place->chain.begins;
     place->head = place->told = heads[0];
@@ -359,6 +368,9 @@ varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2]
     }
     TRY(vv_place_scan(place, limit));
     TRY(check_start(place));
+    if (place->lost_refs != 0)
+        TRY(take_damage(place, place->lost_refs, NULL, "where the refs stood cannot be read"));
+    tell_damages(place);
 out:
     return rc;
 }
@@ -526,7 +538,8 @@ varve_status vv_journal_create(const struct vv_dir *dir, const struct vv_layout_
 
     VV_ASSERT(!options->read_only);
     TRY(vv_log_open(&log, dir, false, &limits->log));
-    rc = vv_log_place(&log, VV_LOG_START, VV_RECORD_ALIGN, &address); /* the first opening writes there */
+    rc = vv_log_place(&log, VV_LOG_START, VV_RECORD_ALIGN, limits->spare,
+                      &address); /* the first opening writes there */
     vv_log_close(&log);
 out:
     return rc;

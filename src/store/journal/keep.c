@@ -5,9 +5,9 @@
 
 #include "base/alloc.h"
 
-void vv_keeper_init(struct vv_keeper *keeper, struct vv_mark *mark, uint64_t start)
+void vv_keeper_init(struct vv_keeper *keeper, struct vv_mark *mark, uint64_t start, enum vv_room room)
 {
-    *keeper = (struct vv_keeper){ .place = mark->place, .mark = mark, .start = start };
+    *keeper = (struct vv_keeper){ .place = mark->place, .mark = mark, .start = start, .room = room };
     vv_table_init(&keeper->moved, sizeof(uint64_t));
 }
 
@@ -264,11 +264,18 @@ static varve_status put_directory(struct keeping *work)
                                                   .context = &changes };
     uint8_t *directory = NULL;
 
-    TRY(vv_log_directory(log, &work->old, &directory));
-    if (work->old.kind == VV_RECORD_KEPT)
-        TRY(vv_kept_changed(&work->old, directory, put_change, &changes));
-    else
-        TRY(vv_directory_walk(&work->old, directory, &visitor));
+    rc = vv_log_directory(log, &work->old, &directory);
+    if (rc == VARVE_OK && work->old.kind == VV_RECORD_KEPT)
+        rc = vv_kept_changed(&work->old, directory, put_change, &changes);
+    else if (rc == VARVE_OK)
+        rc = vv_directory_walk(&work->old, directory, &visitor);
+    if (rc == VARVE_CORRUPT && vv_views_way(&work->keeper->place->views, work->old.address) != 0) {
+        vv_bytes_clear(
+            &changes.list); /* a repair found it whole without: what it changed is for show alone */
+        changes.count = 0;
+        rc = VARVE_OK;
+    }
+    TRY(rc);
     vv_bytes_varint(&work->directory, work->state.meta_count);
     for (size_t i = 0; i < work->state.meta_count; i++) {
         const struct vv_meta_pair *pair = work->state.meta[i];
@@ -393,10 +400,7 @@ static varve_status place_record(struct keeping *work, struct vv_record *record,
         record->facts_size = facts->size;
         record->directory_size = work->directory.size;
         record->pages_size = work->frames.size + work->saved.size;
-        rc = vv_log_place(&place->log, place->chain.end, vv_record_padded(record), &address);
-        if (rc == VARVE_UNCERTAIN)
-            place->poisoned = true;
-        TRY(rc);
+        TRY(vv_place_room(place, place->chain.end, vv_record_padded(record), work->keeper->room, &address));
         if (address == assumed)
             break;
         assumed = address;
@@ -438,7 +442,7 @@ static varve_status append_kept(struct keeping *work)
     memcpy(record.id, work->old.id, 32);
     memcpy(record.root, work->old.root, 32);
     work->facts.written = work->old.kind == VV_RECORD_KEPT ? work->facts.written : vv_record_used(&work->old);
-    TRY(vv_place_announce(place));
+    TRY(vv_place_announce(place, keeper->room == VV_ROOM_ORDINARY ? keeper->room : VV_ROOM_SPARING));
     pthread_mutex_lock(&place->mutex);
     rc = vv_index_reserve_kept(&place->index, record.id);
     pthread_mutex_unlock(&place->mutex);
@@ -449,7 +453,7 @@ static varve_status append_kept(struct keeping *work)
     const uint64_t pages_at = work->saved_at - (work->frames.size - work->saved.size);
     TRY(remember_moved(work, pages_at));
     TRY(vv_place_append(place, &record, vv_piece_of(&facts), vv_piece_of(&work->directory),
-                        vv_piece_of(&work->frames)));
+                        vv_piece_of(&work->frames), keeper->room));
     VV_ASSERT(vv_record_pages_at(&record) == pages_at);
     pthread_mutex_lock(&place->mutex);
     vv_index_keep(&place->index, &record);

@@ -12,12 +12,13 @@ struct vv_keeper {
     struct vv_place *place;
     struct vv_mark *mark; /* knows what pages stand on */
     uint64_t start;       /* nothing may be needed below */
+    enum vv_room room;    /* that it may take */
     bool some;
     struct vv_state from, to; /* the commit that was kept last: as it was, and as it lies now */
     struct vv_table moved;    /* old locator -> new one */
 };
 
-void vv_keeper_init(struct vv_keeper *keeper, struct vv_mark *mark, uint64_t start);
+void vv_keeper_init(struct vv_keeper *keeper, struct vv_mark *mark, uint64_t start, enum vv_room room);
 void vv_keeper_release(struct vv_keeper *keeper);
 /* Keep the commit with this number, if it is still there. From then on it is found in its new place, which is not
  * synced yet. `writer` is held. */

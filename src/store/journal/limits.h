@@ -6,6 +6,7 @@
 
 struct vv_journal_limits {
     struct vv_log_limits log;
+    uint64_t spare;              /* bytes kept for what makes room, at least; 0: none are */
     uint32_t checkpoint_records; /* commits on a line until its next checkpoint */
     uint64_t checkpoint_bytes;   /* or bytes of them */
     size_t views, frames;        /* kept in memory */

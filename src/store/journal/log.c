@@ -1,6 +1,7 @@
 /* log.c - see log.h. */
 #include "store/journal/log.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -460,7 +461,36 @@ out:
     return rc;
 }
 
-varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint64_t *address)
+/* The segment behind the one of `address` is there, and its first `spare` bytes are on the disk. */
+static varve_status see_to_spare(struct vv_log *log, uint64_t address, uint64_t spare)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *next = NULL;
+    struct vv_segment *last = NULL;
+    uint64_t left = 0;
+
+    pthread_mutex_lock(&log->mutex);
+    const size_t below = count_below(log, address);
+    if (below < log->count)
+        next = log->segments[below]; /* which nobody drops: it lies behind the log's end */
+    else
+        last = log->segments[log->count - 1];
+    pthread_mutex_unlock(&log->mutex);
+    if (next == NULL)
+        TRY(new_segment(log, last, log->limits.segment, &next));
+    if (spare > next->capacity)
+        spare = next->capacity;
+    if (next->solid >= spare)
+        goto out;
+    const uint64_t start = next->start;
+    TRY(segment_of(log, start, &next, &left));
+    rc = vv_segment_fill(next, spare);
+    release_segment(log, next);
+out:
+    return rc;
+}
+
+varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint64_t spare, uint64_t *address)
 {
     varve_status rc = VARVE_OK;
     struct vv_segment *segment = NULL;
@@ -468,29 +498,131 @@ varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint6
 
     VV_ASSERT(!log->read_only && size % VV_RECORD_ALIGN == 0);
     TRY(choose_segment(log, end, size, address));
+    if (spare > 0)
+        TRY(see_to_spare(log, *address, spare));
     TRY(segment_of(log, *address, &segment, &left));
     if (!segment->settled && *address == segment->start)
         TRY(vv_segment_create(segment, log->dir)); /* what a crash left may have no durable name */
     segment->settled = true;
     if (size <= log->limits.ahead)
-        TRY(vv_segment_extend(segment, *address - segment->start + size, log->limits.ahead));
+        TRY(vv_segment_extend(segment, *address - segment->start, size, log->limits.ahead));
     TRY(sync_surplus(log));
 out:
     release_segment(log, segment);
     return rc;
 }
 
+/* From where in this segment a record can be placed when the log ends at `end`, and how many bytes from there are on
+ * the disk. The caller has it in use. */
+static varve_status solid_from(struct vv_segment *segment, uint64_t end, uint64_t *from, uint64_t *bytes)
+{
+    const varve_status rc = vv_segment_sound(segment);
+    const uint64_t used = end > segment->start ? end - segment->start : 0;
+
+    *from = segment->start + used;
+    *bytes = segment->solid > used ? segment->solid - used : 0;
+    return rc;
+}
+
+varve_status vv_log_spare(struct vv_log *log, uint64_t end, uint64_t *bytes)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+    uint64_t left = 0;
+    uint64_t at = end;
+
+    *bytes = 0;
+    do {
+        uint64_t from = 0;
+        uint64_t solid = 0;
+        TRY(segment_of(log, at, &segment, &left));
+        if (segment != NULL)
+            TRY(solid_from(segment, end, &from, &solid));
+        *bytes = solid > *bytes ? solid : *bytes;
+        release_segment(log, segment);
+        segment = NULL;
+    } while (vv_log_segment_after(log, at, &at));
+out:
+    release_segment(log, segment);
+    return rc;
+}
+
+/* A record is going to a later segment than it might. What lies where it might be must not be taken for one that
+ * joins: an append that ended unfinished. Its block is on the disk already. */
+static varve_status clear_header(struct vv_segment *segment, uint64_t address)
+{
+    varve_status rc = VARVE_OK;
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+    uint8_t block[VV_RECORD_ALIGN];
+    size_t got = 0;
+
+    TRY(vv_file_read_some(&segment->file, block, sizeof block, address - segment->start, &got));
+    if (memcmp(block, zeros, got) == 0)
+        goto out;
+    TRY(vv_file_write(&segment->file, zeros, got, address - segment->start));
+    TRY(vv_file_sync(&segment->file));
+out:
+    return rc;
+}
+
+varve_status vv_log_place_spare(struct vv_log *log, uint64_t end, uint64_t size, uint64_t leave,
+                                uint64_t *address)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_segment *segment = NULL;
+    struct vv_segment *chosen = NULL;
+    uint64_t left = 0;
+    uint64_t most = 0; /* that will be left in one piece */
+
+    VV_ASSERT(!log->read_only && size % VV_RECORD_ALIGN == 0);
+    *address = 0;
+    for (uint64_t at = end; *address == 0 || most < leave;) {
+        uint64_t from = 0;
+        uint64_t bytes = 0;
+        TRY(segment_of(log, at, &segment, &left));
+        if (segment != NULL)
+            TRY(solid_from(segment, end, &from, &bytes));
+        if (*address == 0 && size <= bytes) {
+            *address = from;
+            bytes -= size;
+        } else if (*address == 0 && segment != NULL) {
+            TRY(clear_header(segment, from));
+        }
+        most = *address != 0 && bytes > most ? bytes : most;
+        release_segment(log, segment);
+        segment = NULL;
+        if (!vv_log_segment_after(log, at, &at))
+            break;
+    }
+    if (*address == 0 || most < leave)
+        TRY(vv_fail_number(VARVE_FULL, ENOSPC,
+                           "the space of the log that is kept for full disks is used up"));
+    TRY(segment_of(log, *address, &chosen, &left));
+    if (!chosen->settled && *address == chosen->start)
+        TRY(vv_segment_create(chosen, log->dir));
+    chosen->settled = true;
+out:
+    release_segment(log, segment);
+    release_segment(log, chosen);
+    return rc;
+}
+
 uint64_t vv_log_fresh(struct vv_log *log, uint64_t least)
 {
     uint64_t start = VV_LOG_START;
+    size_t i = 0;
 
     least = (least + VV_RECORD_ALIGN - 1) / VV_RECORD_ALIGN * VV_RECORD_ALIGN;
     pthread_mutex_lock(&log->mutex);
-    if (log->count > 0) {
+    while (i < log->count && log->segments[i]->start < least)
+        i++;
+    if (i < log->count) { /* the first: what lies there may be a record that was never told of, and joins */
+        start = log->segments[i]->start;
+    } else if (log->count > 0) {
         struct vv_segment *last = log->segments[log->count - 1];
         if (last->start + last->capacity < least)
             last->capacity = least - last->start;
-        start = last->start >= least ? last->start : last->start + last->capacity;
+        start = last->start + last->capacity;
     }
     pthread_mutex_unlock(&log->mutex);
     return start;
@@ -921,6 +1053,24 @@ out:
     return rc;
 }
 
+/* Is it spare space that begins at `start`, not to be read when a store is opened? `head` was told of every record up
+ * to `place`, and of none behind it, and nothing lies where the first one would. fsck reads it all the same. */
+static varve_status is_spare(struct scanner *s, uint64_t place, uint64_t start, bool *spare)
+{
+    varve_status rc = VARVE_OK;
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+    uint8_t block[VV_RECORD_ALIGN];
+    size_t got = 0;
+
+    *spare = false;
+    if (s->scan->thorough || s->scan->acknowledged != place)
+        goto out;
+    TRY(vv_log_read_some(s->log, start, block, sizeof block, &got));
+    *spare = memcmp(block, zeros, got) == 0;
+out:
+    return rc;
+}
+
 /* Everything from `from` on, a header at a time: the first that is whole, and whether any says that the log
  * was synced to beyond `place`. `dirty`: there was something else than zeros. */
 struct beyond {
@@ -935,13 +1085,17 @@ static varve_status look_beyond(struct scanner *s, uint64_t place, uint64_t from
     struct vv_record record;
     const uint8_t *bytes = NULL;
     bool found = false;
+    bool spare = false;
 
     *beyond = (struct beyond){ .proof = false };
     for (uint64_t at = from;;) {
-        TRY(look(s, at, VV_RECORD_HEADER, &bytes));
+        bytes = NULL;
+        if (!spare)
+            TRY(look(s, at, VV_RECORD_HEADER, &bytes));
         if (bytes == NULL) { /* the segment's file ends here */
             if (!vv_log_segment_after(s->log, at, &at))
                 break;
+            TRY(is_spare(s, place, at, &spare));
             continue;
         }
         beyond->dirty = beyond->dirty || memcmp(bytes, zeros, sizeof zeros) != 0;

@@ -13,6 +13,9 @@
  *            (repair.c), whose record begins a segment of its own and says which damage is dealt with.
  *   the end  otherwise: what follows is debris of appends that nobody was told of. It stays where it is; the
  *            next opening's OPEN record is laid over its beginning, and no debris can follow that one's sum.
+ * Spare space: before anything ordinary is appended, the segment behind the one that it goes to is made, and its first
+ * bytes are written, as zeros. What makes room (removals, a reclaim) goes there when the disk is full; the log then
+ * goes on there, and the rest of the segment before is unused.
  * Files are opened by need, and the least recently used is closed when there are too many: but never one that a
  * thread is using, nor one that was written to and not synced, nor one whose sync failed (P4).
  * Threads: reads at any time from any thread; what appends is called by one thread at a time. */
@@ -67,8 +70,15 @@ void vv_log_file_name(struct vv_log *log, uint64_t address, char name[VV_SEGMENT
 /* ---- Appending -------------------------------------------------------------------------------- */
 
 /* Where a record of `size` bytes goes when the log ends at `end`: there, or at the start of another segment,
- * which is made when it is not there. On failure nothing but zeros was written. */
-varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint64_t *address);
+ * which is made when it is not there. On failure nothing but zeros was written. Behind the segment of that place
+ * there is another one then, whose first `spare` bytes are on the disk, for vv_log_place_spare. */
+varve_status vv_log_place(struct vv_log *log, uint64_t end, uint64_t size, uint64_t spare, uint64_t *address);
+/* The same on a full disk: a place where all of it is on the disk already, so that writing it needs no more. FULL when
+ * there is none, or not `leave` bytes in one piece would be left. */
+varve_status vv_log_place_spare(struct vv_log *log, uint64_t end, uint64_t size, uint64_t leave,
+                                uint64_t *address);
+/* How many bytes in one piece there are for that at most. */
+varve_status vv_log_spare(struct vv_log *log, uint64_t end, uint64_t *bytes);
 /* Where the log can go on without touching any file that holds something below `least`: the start of a segment that is
  * yet to be made, or of one that a crash left behind there. */
 uint64_t vv_log_fresh(struct vv_log *log, uint64_t least);
@@ -122,6 +132,7 @@ struct vv_log_scan {
     uint64_t acknowledged; /* by `head`; 0: unknown */
     uint64_t limit;        /* go no further: another process appends there; 0: none does */
     bool deep;             /* verify every section of every record */
+    bool thorough;         /* look into spare space too, though `head` says that nothing is there */
     /* One record of the chain; `facts` is lent, NULL when they are damaged, or the record is a damaged checkpoint. */
     varve_status (*record)(void *context, const struct vv_record *record, const uint8_t *facts);
     /* Damage at an address; `record` when its header is whole. `words` say what. */

@@ -385,6 +385,12 @@ static varve_status mark_way(struct vv_mark *mark, uint64_t address, uint64_t *l
     for (;;) {
         if (is_known(&mark->ways, address, &known))
             break;
+        const uint64_t only = vv_views_way(&mark->place->views, address);
+        if (only != 0 && !vv_views_avoided(&mark->place->views, only)) {
+            TRY(vv_log_record(log, only, VV_RECORD_CHECKPOINT, &checkpoint));
+            TRY(mark_start(mark, &checkpoint, &known));
+            break;
+        }
         TRY(vv_log_record(log, address, 0, &record));
         if (record.kind == VV_RECORD_KEPT) {
             TRY(mark_start(mark, &record, &known));
@@ -396,9 +402,12 @@ static varve_status mark_way(struct vv_mark *mark, uint64_t address, uint64_t *l
         lower(&known, address);
         if (record.parent == 0)
             break;
-        if (record.checkpoint != 0) {
-            TRY(vv_log_record(log, record.checkpoint, VV_RECORD_CHECKPOINT, &checkpoint));
-            if (checkpoint.parent == record.parent) {
+        if (record.checkpoint != 0 && !vv_views_avoided(&mark->place->views, record.checkpoint)) {
+            const varve_status rc_there =
+                vv_log_record(log, record.checkpoint, VV_RECORD_CHECKPOINT, &checkpoint);
+            if (rc_there != VARVE_CORRUPT) /* else it is passed by, as a view does */
+                TRY(rc_there);
+            if (rc_there == VARVE_OK && checkpoint.parent == record.parent) {
                 TRY(mark_start(mark, &checkpoint, &known));
                 break;
             }
@@ -505,7 +514,32 @@ void vv_mark_release(struct vv_mark *mark)
     vv_table_release(&mark->frames);
     vv_table_release(&mark->pages);
     vv_table_release(&mark->parents);
+    vv_declared_release(&mark->declared);
     *mark = (struct vv_mark){ .place = NULL };
+}
+
+/* The record behind a place where records are missing, and a repair has said so. */
+static varve_status find_behind(struct vv_mark *mark, struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    const uint64_t end = mark->chain.end;
+    uint64_t next = 0;
+
+    if (!mark->looked)
+        TRY(vv_repairs_declared(&mark->place->log, &mark->declared));
+    mark->looked = true;
+    for (size_t i = 0; i < mark->declared.dead_count; i++) {
+        const struct vv_dead *dead = &mark->declared.dead[i];
+        if (dead->address <= end && end - dead->address < dead->size && dead->address + dead->size > next)
+            next = dead->address + dead->size;
+    }
+    if (next == 0)
+        TRY(vv_fail(VARVE_CORRUPT,
+                    "records of the log are missing behind address %llu; run fsck to see what is lost",
+                    (unsigned long long)end));
+    TRY(vv_log_record(&mark->place->log, next, 0, record));
+out:
+    return rc;
 }
 
 /* The record that continues the chain: behind it, or at the start of a later segment. */
@@ -520,9 +554,7 @@ static varve_status find_next(struct vv_mark *mark, struct vv_record *record)
         if (rc != VARVE_OK && rc != VARVE_CORRUPT)
             return rc;
         if (!vv_log_segment_after(&mark->place->log, at, &at) || at >= mark->horizon)
-            return vv_fail(VARVE_CORRUPT,
-                           "records of the log are missing behind address %llu; run fsck to see what is lost",
-                           (unsigned long long)mark->chain.end);
+            return find_behind(mark, record);
     }
 }
 
@@ -562,6 +594,8 @@ static varve_status mark_made(struct vv_mark *mark)
     TRY(rc);
     for (size_t i = 0; i < count; i++) {
         uint64_t unused = UINT64_MAX;
+        if (vv_views_avoided(views, made[i]))
+            continue; /* no tree is opened from it */
         TRY(vv_log_record(&mark->place->log, made[i], VV_RECORD_CHECKPOINT, &record));
         TRY(mark_start(mark, &record, &unused));
     }

@@ -1,7 +1,8 @@
 /* mark.h - what the retained commits need of the log: every block of it, found by following them all.
  *
  *   way        from a commit to what its state is built from: the directories of the records on the way (those of
- *              removed commits too), and all that the checkpoint or kept record at its end saved
+ *              removed commits too), and all that the checkpoint or kept record at its end saved. It passes by
+ *              checkpoints that a repair found damaged, and takes those that a repair found to be the only way
  *   leaves     the frames of the pages of the state itself, and of their bases
  *   headers    of every record, with its facts: so that a scan steps over holes
  * Laws: a block that is not marked is needed by no commit that was retained when the mark ended, nor by any that was
@@ -13,6 +14,7 @@
 
 #include "base/table.h"
 #include "store/journal/place.h"
+#include "store/journal/repair.h"
 
 struct vv_mark_segment {
     uint64_t start, end; /* end: of the address space that is judged */
@@ -39,6 +41,8 @@ struct vv_mark {
     struct vv_table frames; /* those that are marked */
     struct vv_table pages;  /* locator with bases -> lowest address of them */
     struct vv_table parents; /* ids that retained commits name as theirs */
+    struct vv_declared declared;     /* what repairs have dealt with, once something was missing */
+    bool looked;                     /* for that */
     const struct vv_table *left_out; /* ids of commits that are to be taken for removed; may be NULL */
 };
 

@@ -88,6 +88,7 @@ struct vv_place {
     struct vv_chain chain;
     bool whole;            /* the log has its very first segment */
     bool announced;        /* this opening's OPEN record is in the log (J2) */
+    uint64_t lost_refs;    /* a checkpoint that should have told them; 0: none */
     uint64_t scanned_generation; /* of the checkpoint that was met last while opening */
     uint64_t newest;       /* checkpoint, of which the index is; 0: none. `head` may not tell of it yet */
     uint64_t start;        /* of the log, by the newest checkpoint: segments below are needed no more */
@@ -95,6 +96,7 @@ struct vv_place {
     struct vv_head head;   /* of a reader: what was read last */
     struct vv_head told;   /* what `head` says, for all that is known */
     struct vv_file head_file;
+    bool head_reserved;        /* it lies on the disk with both its slots */
     uint64_t checkpoint_retry; /* after one that failed: not before this sequence */
     struct vv_bytes group;     /* the record that is being put together */
 };
@@ -154,8 +156,17 @@ void vv_place_leave(struct vv_place *place, uint64_t generation); /* nobody here
 varve_status vv_place_prepare(struct vv_place *place, struct vv_change *change, struct vv_pending **pending);
 void vv_place_discard(struct vv_place *place, struct vv_pending *pending);
 
+/* room.c. How a record may take room (see there); the last three are a reclaim's, on a full disk: from the spare space
+ * alone, leaving what its checkpoint needs, or what that needs with its index all anew, or nothing. */
+enum vv_room { VV_ROOM_ORDINARY, VV_ROOM_SPARING, VV_ROOM_SPARE, VV_ROOM_KEEPING, VV_ROOM_LAST };
+/* Where a record of `size` bytes goes when the log ends at `end`. FULL: there is no room for it. */
+varve_status vv_place_room(struct vv_place *place, uint64_t end, uint64_t size, enum vv_room room,
+                           uint64_t *address);
+/* How large the least checkpoint is that can retire something, about; `anew`: with all nodes of its index. */
+uint64_t vv_place_retiring_size(struct vv_place *place, bool anew);
+
 /* publish.c. To append anything one takes a turn: `writer` is held, and no group is on its way. */
-varve_status vv_place_announce(struct vv_place *place);
+varve_status vv_place_announce(struct vv_place *place, enum vv_room room);
 varve_status vv_place_poison_if(struct vv_place *place,
                                 varve_status rc);     /* when it is UNCERTAIN; returns it */
 varve_status vv_place_sync(struct vv_place *place);   /* what was appended is durable */
@@ -171,7 +182,8 @@ bool vv_place_checkpoint_due(const struct vv_place *place, const struct vv_recor
 varve_status vv_place_checkpoint(struct vv_place *place, const struct vv_record *commit);
 varve_status vv_place_move_refs(struct vv_place *place, const struct vv_ref_move *moves, size_t count,
                                 int64_t time_ns);
-/* Append a durable record of moves and removals that were checked, and take them up. In a turn. */
+/* Append a durable record of moves and removals that were checked, and take them up. When it makes room it finds room
+ * on a full disk. In a turn. */
 varve_status vv_place_append_refs(struct vv_place *place, const struct vv_record_facts *facts,
                                   int64_t time_ns);
 /* Append, at `address` (see vv_log_fresh), the record of a repair: the place's index and refs, the state of `commit`
@@ -193,10 +205,10 @@ void vv_scrub_release(struct vv_place *place);
 /* A durable checkpoint of a commit (of the empty state, when its address is 0) that says the next generation, and
  * that the log begins at `start`. `writer` is held. */
 varve_status vv_place_retiring_checkpoint(struct vv_place *place, const struct vv_record *commit,
-                                          uint64_t start);
+                                          uint64_t start, enum vv_room room);
 /* Append a record whose kind and places are set; it is written, not synced. `writer` is held. */
 varve_status vv_place_append(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
-                             struct vv_piece directory, struct vv_piece pages);
+                             struct vv_piece directory, struct vv_piece pages, enum vv_room room);
 
 /* reclaim.c. A step of about `budget` commits when something is due; retention, and all that can be reclaimed, by
  * call; bytes on disk that nothing needs, as far as known. */
@@ -209,13 +221,17 @@ varve_status vv_place_maintain(struct vv_place *place, uint32_t flags, varve_pro
 /* files.c */
 varve_status vv_place_files(struct vv_place *place, vv_file_facts_fn each, void *context);
 
-/* remove.c */
+/* All that can be given back now, though retention is not applied. */
+varve_status vv_place_make_room(struct vv_place *place, uint64_t *freed);
+
+/* remove.c. On a full disk what was removed before makes room for the rest. */
 varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids, size_t count,
                              int64_t time_ns);
 varve_status vv_place_bury(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before);
-/* As vv_place_remove; `writer` is held. */
+/* As vv_place_remove, without that, the first of them first; `removed`: as many as were, on failure too. `writer` is
+ * held. */
 varve_status vv_place_remove_all(struct vv_place *place, const varve_commit_id *ids, size_t count,
-                                 int64_t time_ns);
+                                 int64_t time_ns, size_t *removed);
 /* Tombstones that no retained commit (their parents: `parents`) needs go with the next checkpoint.
  * `writer` is held. */
 varve_status vv_place_forget_tombstones(struct vv_place *place, const struct vv_table *parents);

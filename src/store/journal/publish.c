@@ -63,10 +63,24 @@ varve_status vv_place_compose(const struct vv_chain *chain, struct vv_record *re
     return vv_bytes_done(out);
 }
 
+static varve_status write_record(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
+                                 struct vv_piece directory, struct vv_piece pages, enum vv_room room)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_place_room(place, place->chain.end, record->size, room, &record->address));
+    vv_bytes_clear(&place->group);
+    TRY(vv_place_compose(&place->chain, record, facts, directory, pages, &place->group));
+    TRY(vv_place_poison_if(place,
+                           vv_log_write(&place->log, record->address, place->group.data, place->group.size)));
+out:
+    return rc;
+}
+
 /* Append a record whose kind, contents and sums of directory and pages are set. On VARVE_OK it is written, and
  * durable if asked; else it is not in the log (UNCERTAIN: nobody knows). `writer` is held. */
 static varve_status append(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
-                           struct vv_piece directory, struct vv_piece pages, bool durable)
+                           struct vv_piece directory, struct vv_piece pages, bool durable, enum vv_room room)
 {
     varve_status rc = VARVE_OK;
 
@@ -74,12 +88,10 @@ static varve_status append(struct vv_place *place, struct vv_record *record, str
     record->directory_size = directory.size;
     record->pages_size = pages.size;
     record->size = vv_record_padded(record);
-    TRY(vv_place_poison_if(place,
-                           vv_log_place(&place->log, place->chain.end, record->size, &record->address)));
-    vv_bytes_clear(&place->group);
-    TRY(vv_place_compose(&place->chain, record, facts, directory, pages, &place->group));
-    TRY(vv_place_poison_if(place,
-                           vv_log_write(&place->log, record->address, place->group.data, place->group.size)));
+    rc = write_record(place, record, facts, directory, pages, room);
+    if (rc == VARVE_FULL && room == VV_ROOM_SPARING) /* one that is too large for zeros to be written ahead */
+        rc = write_record(place, record, facts, directory, pages, VV_ROOM_SPARE);
+    TRY(rc);
     vv_chain_advance(&place->chain, record);
     pthread_mutex_lock(&place->mutex);
     place->stored += record->size;
@@ -154,7 +166,7 @@ varve_status vv_place_settle(struct vv_place *place)
     return place->announced ? vv_place_sync(place) : settle_tail(place);
 }
 
-varve_status vv_place_announce(struct vv_place *place)
+varve_status vv_place_announce(struct vv_place *place, enum vv_room room)
 {
     varve_status rc = VARVE_OK;
     struct vv_record record = { .kind = VV_RECORD_OPEN };
@@ -169,7 +181,7 @@ varve_status vv_place_announce(struct vv_place *place)
     TRY(vv_clock_random(record.epoch, sizeof record.epoch));
     empty_sums(&record);
     record.time_ns = vv_clock_now_ns();
-    TRY(append(place, &record, no_piece, no_piece, no_piece, true));
+    TRY(append(place, &record, no_piece, no_piece, no_piece, true, room));
     place->announced = true;
 out:
     return rc;
@@ -212,14 +224,24 @@ varve_status vv_place_resolve_move(struct vv_place *place, const struct vv_ref_m
     return VARVE_OK;
 }
 
+/* Removals, and refs that go, are how room is made. */
+static enum vv_room room_of(const struct vv_record_facts *facts)
+{
+    for (size_t i = 0; i < facts->move_count; i++)
+        if (!vv_hash_is_zero(facts->moves[i].to))
+            return VV_ROOM_ORDINARY;
+    return VV_ROOM_SPARING;
+}
+
 varve_status vv_place_append_refs(struct vv_place *place, const struct vv_record_facts *facts,
                                   int64_t time_ns)
 {
     varve_status rc = VARVE_OK;
+    const enum vv_room room = room_of(facts);
     struct vv_record record = { .kind = VV_RECORD_REFS, .time_ns = time_ns };
     struct vv_bytes bytes = VV_BYTES_NONE;
 
-    TRY(vv_place_announce(place));
+    TRY(vv_place_announce(place, room));
     TRY(vv_record_facts_encode(VV_RECORD_REFS, facts, record.id, &bytes));
     empty_sums(&record);
     pthread_mutex_lock(&place->mutex);
@@ -228,7 +250,7 @@ varve_status vv_place_append_refs(struct vv_place *place, const struct vv_record
         rc = vv_index_reserve_removals(&place->index, facts->removals, facts->removal_count);
     pthread_mutex_unlock(&place->mutex);
     TRY(rc);
-    TRY(append(place, &record, vv_piece_of(&bytes), no_piece, no_piece, true));
+    TRY(append(place, &record, vv_piece_of(&bytes), no_piece, no_piece, true, room));
     pthread_mutex_lock(&place->mutex);
     for (size_t i = 0; i < facts->move_count; i++)
         vv_index_move(&place->index, &facts->moves[i], record.address);
@@ -420,6 +442,7 @@ struct checkpointing {
     struct vv_bytes directory;
     struct saver saver;
     uint64_t start, generation; /* that it says */
+    enum vv_room room;
 };
 
 static varve_status put_checkpoint_directory(struct checkpointing *work)
@@ -433,7 +456,7 @@ static varve_status put_checkpoint_directory(struct checkpointing *work)
     pthread_mutex_lock(&work->place->mutex);
     vv_index_encode_refs(&work->place->index, &work->directory);
     pthread_mutex_unlock(&work->place->mutex);
-    return vv_views_encode_ways(&work->place->views, &work->directory);
+    return vv_views_encode_ways(&work->place->views, work->start, &work->directory);
 }
 
 /* Save everything as if the record began at `address`. */
@@ -482,8 +505,7 @@ static varve_status save_where_it_fits(struct checkpointing *work)
         struct vv_record record = { .facts_size = work->facts_size,
                                     .directory_size = work->directory.size,
                                     .pages_size = work->saver.bytes.size };
-        rc = vv_place_poison_if(
-            place, vv_log_place(&place->log, place->chain.end, vv_record_padded(&record), &address));
+        rc = vv_place_room(place, place->chain.end, vv_record_padded(&record), work->room, &address);
         if (rc != VARVE_OK) {
             forget_all(work);
             goto out;
@@ -521,7 +543,7 @@ static varve_status append_checkpoint(struct checkpointing *work, const struct v
     vv_record_sum(work->directory.data, work->directory.size, record.directory_sum);
     vv_record_sum(work->saver.bytes.data, work->saver.bytes.size, record.pages_sum);
     rc = append(place, &record, (struct vv_piece){ .data = facts, .size = sizeof facts },
-                vv_piece_of(&work->directory), vv_piece_of(&work->saver.bytes), true);
+                vv_piece_of(&work->directory), vv_piece_of(&work->saver.bytes), true, work->room);
     if (rc != VARVE_OK) {
         forget_all(work);
         goto out;
@@ -532,6 +554,8 @@ static varve_status append_checkpoint(struct checkpointing *work, const struct v
     vv_index_adopt(&place->index, &work->index);
     pthread_mutex_unlock(&place->mutex);
     vv_views_made(&place->views, commit->address, record.address);
+    if (work->start > place->start)
+        vv_views_forget_below(&place->views, work->start);
     place->head.checkpoint = record.address;
     place->start = work->start;
     place->newest = record.address;
@@ -542,12 +566,14 @@ out:
 
 /* Save the state of `commit`, the refs and the commit index. A failure leaves the log as it was. */
 static varve_status save_checkpoint(struct vv_place *place, const struct vv_record *commit, uint64_t start,
-                                    uint64_t generation)
+                                    uint64_t generation, enum vv_room room)
 {
     varve_status rc = VARVE_OK;
-    struct checkpointing work = {
-        .place = place, .facts_size = VV_CHECKPOINT_FACTS, .start = start, .generation = generation
-    };
+    struct checkpointing work = { .place = place,
+                                  .facts_size = VV_CHECKPOINT_FACTS,
+                                  .start = start,
+                                  .generation = generation,
+                                  .room = room };
     struct vv_state before = { .fresh = NULL };
     struct vv_record record;
 
@@ -611,7 +637,7 @@ static varve_status append_repair(struct checkpointing *work, const struct vv_re
     vv_record_sum(work->directory.data, work->directory.size, record.directory_sum);
     vv_record_sum(vv_piece_of(&work->saver.bytes).data, work->saver.bytes.size, record.pages_sum);
     TRY(append(place, &record, vv_piece_of(&facts), vv_piece_of(&work->directory),
-               vv_piece_of(&work->saver.bytes), true));
+               vv_piece_of(&work->saver.bytes), true, VV_ROOM_ORDINARY));
     place->announced = true;
     place->newest = record.address;
     place->head.checkpoint = record.address;
@@ -654,22 +680,22 @@ out:
 }
 
 varve_status vv_place_retiring_checkpoint(struct vv_place *place, const struct vv_record *commit,
-                                          uint64_t start)
+                                          uint64_t start, enum vv_room room)
 {
     varve_status rc = VARVE_OK;
 
-    TRY(vv_place_announce(place));
-    TRY(save_checkpoint(place, commit, start, vv_place_generation(place) + 1));
+    TRY(vv_place_announce(place, room == VV_ROOM_ORDINARY ? room : VV_ROOM_SPARING));
+    TRY(save_checkpoint(place, commit, start, vv_place_generation(place) + 1, room));
 out:
     return rc;
 }
 
 varve_status vv_place_append(struct vv_place *place, struct vv_record *record, struct vv_piece facts,
-                             struct vv_piece directory, struct vv_piece pages)
+                             struct vv_piece directory, struct vv_piece pages, enum vv_room room)
 {
     vv_record_sum(directory.data, directory.size, record->directory_sum);
     vv_record_sum(pages.data, pages.size, record->pages_sum);
-    return append(place, record, facts, directory, pages, false);
+    return append(place, record, facts, directory, pages, false, room);
 }
 
 bool vv_place_checkpoint_due(const struct vv_place *place, const struct vv_record *commit)
@@ -682,7 +708,8 @@ varve_status vv_place_checkpoint(struct vv_place *place, const struct vv_record 
 {
     if (commit->sequence < place->checkpoint_retry)
         return VARVE_OK;
-    const varve_status rc = save_checkpoint(place, commit, place->start, vv_place_generation(place));
+    const varve_status rc =
+        save_checkpoint(place, commit, place->start, vv_place_generation(place), VV_ROOM_ORDINARY);
     if (rc != VARVE_OK)
         place->checkpoint_retry = commit->sequence + place->limits.checkpoint_records / 4 + 1;
     if (rc != VARVE_UNCERTAIN)
@@ -700,11 +727,11 @@ varve_status vv_place_checkpoint_of(struct vv_place *place, uint64_t commit, uin
         return VARVE_OK;
     vv_place_take_turn(place);
     TRY(vv_place_writable(place));
-    TRY(vv_place_announce(place));
+    TRY(vv_place_announce(place, VV_ROOM_ORDINARY));
     TRY(vv_log_record(&place->log, commit, 0, &record)); /* a commit, or one that was kept */
     *address = vv_views_checkpoint(&place->views, commit);
     if (*address == 0)
-        TRY(save_checkpoint(place, &record, place->start, vv_place_generation(place)));
+        TRY(save_checkpoint(place, &record, place->start, vv_place_generation(place), VV_ROOM_ORDINARY));
     *address = vv_views_checkpoint(&place->views, commit);
     if (*address == 0) /* memory ran out for remembering it */
         rc = vv_fail(VARVE_MEMORY, "remember a checkpoint");

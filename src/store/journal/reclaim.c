@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/plant.h"
+#include "store/journal/snapshot.h"
 
 enum { MOVE_MOST = 64 << 20 }; /* bytes that one round writes once more, about */
 
@@ -192,9 +193,11 @@ static varve_status apply_retention(struct vv_place *place, struct vv_reclaim *r
     varve_status rc = VARVE_OK;
     varve_commit_id *victims = NULL;
     size_t count = 0;
+    size_t removed = 0;
     const uint64_t newest = retained_newest(place);
 
-    if (newest == 0)
+    reclaim->unfinished = false;
+    if (newest == 0 || reclaim->only_space)
         return VARVE_OK;
     TRY(choose_victims(place, newest, &victims, &count, &reclaim->looked));
     if (count == 0)
@@ -204,8 +207,11 @@ static varve_status apply_retention(struct vv_place *place, struct vv_reclaim *r
     if (rc == VARVE_OK)
         rc = spare_victims(place, newest, victims, &count);
     if (rc == VARVE_OK)
-        rc = vv_place_remove_all(place, victims, count, vv_clock_now_ns());
+        rc = vv_place_remove_all(place, victims, count, vv_clock_now_ns(), &removed);
     vv_place_end_turn(place);
+    reclaim->unfinished = rc == VARVE_FULL; /* what was removed makes room for the rest */
+    if (rc == VARVE_FULL)
+        rc = VARVE_OK;
 out:
     vv_free(victims);
     return rc;
@@ -236,9 +242,26 @@ out:
     return rc;
 }
 
-/* Where the log is to begin: as far on as pays most, if at least half of what lies below is dead. */
-static varve_status choose_start(struct vv_place *place, const struct vv_mark *mark, uint64_t *start,
-                                 uint64_t *dead, uint64_t *yield)
+/* How much one round may write once more. */
+static varve_status movable(struct vv_place *place, enum vv_reclaim_pressure pressure, uint64_t *most)
+{
+    varve_status rc = VARVE_OK;
+
+    *most = pressure == VV_RECLAIM_ROOMY ? MOVE_MOST : 0;
+    if (pressure == VV_RECLAIM_TIGHT) {
+        const uint64_t leave = vv_place_retiring_size(place, true);
+        vv_place_take_turn(place);
+        rc = vv_log_spare(&place->log, place->chain.end, most);
+        vv_place_end_turn(place);
+        *most = *most > leave ? *most - leave : 0;
+    }
+    return rc;
+}
+
+/* Where the log is to begin: as far on as pays most, if at least half of what lies below is dead, and no more than
+ * `most` is moved for it. */
+static varve_status choose_start(struct vv_place *place, const struct vv_mark *mark, uint64_t most,
+                                 uint64_t *start, uint64_t *dead, uint64_t *yield)
 {
     varve_status rc = VARVE_OK;
     uint64_t allocated = 0;
@@ -252,7 +275,7 @@ static varve_status choose_start(struct vv_place *place, const struct vv_mark *m
         allocated += use.allocated;
         needed += mark->segments[i].needed;
         const uint64_t gain = allocated > needed ? allocated - needed : 0;
-        if (i + 1 < mark->segment_count && gain >= allocated / 2 && gain > *yield && needed <= MOVE_MOST) {
+        if (i + 1 < mark->segment_count && gain >= allocated / 2 && gain > *yield && needed <= most) {
             *yield = gain;
             *start = mark->segments[i + 1].start;
         }
@@ -263,8 +286,9 @@ out:
 
 /* ---- Retiring --------------------------------------------------------------------------------- */
 
-/* The newest commit; address 0: there is none. All that there are were marked, and nobody adds one. */
-static varve_status newest_commit(struct vv_place *place, const struct vv_mark *mark,
+/* The newest commit; address 0: there is none, or none is wanted. All that there are were marked, and nobody adds
+ * one. */
+static varve_status newest_commit(struct vv_place *place, const struct vv_mark *mark, bool none,
                                   struct vv_record *record)
 {
     varve_status rc = VARVE_OK;
@@ -273,7 +297,7 @@ static varve_status newest_commit(struct vv_place *place, const struct vv_mark *
     struct vv_state empty = { .fresh = NULL };
     varve_root root;
 
-    for (size_t i = mark->commit_count; i-- > 0 && address == 0;) {
+    for (size_t i = none ? 0 : mark->commit_count; i-- > 0 && address == 0;) {
         pthread_mutex_lock(&place->mutex);
         rc = vv_index_find_number(&place->index, mark->commits[i].number, id, &address);
         pthread_mutex_unlock(&place->mutex);
@@ -337,6 +361,7 @@ static varve_status retire(struct vv_place *place, struct vv_reclaim *reclaim)
     varve_status rc = VARVE_OK;
     struct vv_record newest;
     bool more = true;
+    const bool roomy = reclaim->pressure == VV_RECLAIM_ROOMY;
 
     TRY(vv_place_writable(place));
     if (reclaim->start !=
@@ -348,11 +373,12 @@ static varve_status retire(struct vv_place *place, struct vv_reclaim *reclaim)
     TRY(vv_place_forget_tombstones(place, &reclaim->mark.parents));
     if (reclaim->start != 0)
         TRY(forget_index(place, reclaim->start));
-    TRY(newest_commit(place, &reclaim->mark, &newest));
+    TRY(newest_commit(place, &reclaim->mark, !roomy, &newest));
     TRY(vv_place_may_retire(place));
     if (VV_PLANT("drop-early"))
         TRY(drop_front(place, reclaim->start, &reclaim->freed));
-    TRY(vv_place_retiring_checkpoint(place, &newest, reclaim->start != 0 ? reclaim->start : place->start));
+    TRY(vv_place_retiring_checkpoint(place, &newest, reclaim->start != 0 ? reclaim->start : place->start,
+                                     roomy ? VV_ROOM_ORDINARY : VV_ROOM_LAST));
     vv_place_retire(place, place->newest);
     reclaim->generation = vv_place_generation(place);
 out:
@@ -428,22 +454,10 @@ out:
     return rc;
 }
 
-/* The ways that a repair has laid are not those that a mark follows. */
-static varve_status may_reclaim(struct vv_place *place)
-{
-    pthread_mutex_lock(&place->views.mutex);
-    const bool repaired = place->views.avoided.count > 0 || place->views.ways.count > 0;
-    pthread_mutex_unlock(&place->views.mutex);
-    if (repaired)
-        return vv_fail(VARVE_CORRUPT, "the store was repaired after damage: its space is not given back");
-    return VARVE_OK;
-}
-
 static varve_status begin_round(struct vv_place *place, struct vv_reclaim *reclaim)
 {
     varve_status rc = VARVE_OK;
 
-    TRY(may_reclaim(place));
     TRY(apply_retention(place, reclaim));
     reclaim->removed = false;
     vv_place_take_turn(place);
@@ -461,16 +475,23 @@ static varve_status mark_on(struct vv_place *place, struct vv_reclaim *reclaim, 
 {
     varve_status rc = VARVE_OK;
     uint64_t yield = 0;
+    uint64_t most = 0;
     bool done = false;
+    const bool roomy = reclaim->pressure == VV_RECLAIM_ROOMY;
 
     TRY(vv_mark_step(&reclaim->mark, budget, &done));
     if (!done)
         goto out;
-    TRY(choose_start(place, &reclaim->mark, &reclaim->start, &reclaim->dead, &yield));
+    TRY(movable(place, reclaim->pressure, &most));
+    TRY(choose_start(place, &reclaim->mark, reclaim->pressure == VV_RECLAIM_HOLES ? 0 : most, &reclaim->start,
+                     &reclaim->dead, &yield));
+    if (reclaim->pressure == VV_RECLAIM_HOLES)
+        reclaim->start = 0;
     if (reclaim->start != 0) {
-        vv_keeper_init(&reclaim->keeper, &reclaim->mark, reclaim->start);
+        vv_keeper_init(&reclaim->keeper, &reclaim->mark, reclaim->start,
+                       roomy ? VV_ROOM_ORDINARY : VV_ROOM_KEEPING);
         reclaim->phase = VV_RECLAIM_KEEP;
-    } else if (reclaim->dead >= VV_RECORD_ALIGN) {
+    } else if (reclaim->dead >= (roomy ? VV_RECORD_ALIGN : vv_place_retiring_size(place, false) / 2)) {
         reclaim->phase = VV_RECLAIM_RETIRE;
     } else {
         end_round(reclaim);
@@ -496,6 +517,35 @@ static varve_status keep_on(struct vv_place *place, struct vv_reclaim *reclaim, 
         reclaim->phase = VV_RECLAIM_RETIRE;
 out:
     return rc;
+}
+
+/* What was given back on a full disk is spare space first. */
+static varve_status refill(struct vv_place *place, struct vv_reclaim *reclaim)
+{
+    varve_status rc = VARVE_OK;
+    uint64_t address = 0;
+
+    if (reclaim->pressure == VV_RECLAIM_ROOMY)
+        return VARVE_OK;
+    reclaim->pressure = VV_RECLAIM_ROOMY;
+    vv_place_take_turn(place);
+    rc = vv_place_room(place, place->chain.end, VV_RECORD_ALIGN, VV_ROOM_ORDINARY, &address);
+    vv_place_end_turn(place);
+    return rc == VARVE_FULL ? VARVE_OK : rc;
+}
+
+/* A round found no room, so the next does with less. False: with nothing less. */
+static bool take_less(struct vv_place *place, struct vv_reclaim *reclaim)
+{
+    uint64_t thinned = 0;
+
+    if (reclaim->pressure == VV_RECLAIM_ROOMY && vv_place_snapshot_thin(place, &thinned) == VARVE_OK &&
+        thinned > 0)
+        return true;
+    if (reclaim->pressure == VV_RECLAIM_HOLES)
+        return false;
+    reclaim->pressure++;
+    return true;
 }
 
 /* One step of a round that was begun. `more`: there is something to do at once. */
@@ -532,6 +582,7 @@ static varve_status step(struct vv_place *place, struct vv_reclaim *reclaim, uin
         TRY(drop(place, reclaim));
         reclaim->dead = 0;
         end_round(reclaim);
+        TRY(refill(place, reclaim));
         break;
     }
     *more = reclaim->phase != VV_RECLAIM_IDLE;
@@ -556,6 +607,13 @@ varve_status vv_place_reclaim_step(struct vv_place *place, uint64_t budget, bool
     if (reclaim->refused || (reclaim->phase == VV_RECLAIM_IDLE && !is_due(place, reclaim)))
         goto out;
     rc = step(place, reclaim, budget, more);
+    if (rc == VARVE_FULL) {
+        *more = take_less(place, reclaim);
+        reclaim->removed = *more;
+        if (!*more)
+            reclaim->pressure = VV_RECLAIM_ROOMY;
+        rc = VARVE_OK; /* whoever needs room is told so */
+    }
     if (rc == VARVE_CORRUPT) { /* what is needed cannot be told, so nothing goes; fsck says why */
         reclaim->refused = true;
         rc = VARVE_OK;
@@ -610,7 +668,6 @@ static varve_status estimate(struct vv_place *place, varve_progress_fn progress,
     bool done = false;
 
     vv_table_init(&left_out, 32);
-    TRY(may_reclaim(place));
     if (newest != 0)
         TRY(choose_victims(place, newest, &victims, &count, &dry.looked));
     for (size_t i = 0; i < count; i++)
@@ -620,7 +677,7 @@ static varve_status estimate(struct vv_place *place, varve_progress_fn progress,
         TRY(tell(progress, context, &dry));
         TRY(vv_mark_step(&dry.mark, 256, &done));
     }
-    TRY(choose_start(place, &dry.mark, &start, &dry.dead, &yield));
+    TRY(choose_start(place, &dry.mark, MOVE_MOST, &start, &dry.dead, &yield));
     *bytes = yield > dry.dead ? yield : dry.dead;
 out:
     vv_mark_release(&dry.mark);
@@ -629,20 +686,20 @@ out:
     return rc;
 }
 
-varve_status vv_place_maintain(struct vv_place *place, uint32_t flags, varve_progress_fn progress,
-                               void *context, uint64_t *freed)
+/* A whole round from its beginning, and more of them while there was no room for all. */
+static varve_status reclaim_all(struct vv_place *place, bool only_space, varve_progress_fn progress,
+                                void *context, uint64_t *freed)
 {
     varve_status rc = VARVE_OK;
     struct vv_reclaim *reclaim = place->reclaim;
     uint64_t before = 0;
+    uint64_t round = 0;
     bool more = true;
 
-    *freed = 0;
-    if (flags & VARVE_MAINTAIN_DRY_RUN)
-        return estimate(place, progress, context, freed);
-    TRY(vv_place_writable(place));
     pthread_mutex_lock(&reclaim->mutex);
-    before = reclaim->freed;
+    before = round = reclaim->freed;
+    reclaim->pressure = VV_RECLAIM_ROOMY;
+    reclaim->only_space = only_space;
     rc = drop_leftover(place, reclaim);
     if (rc == VARVE_OK && reclaim->phase == VV_RECLAIM_DROP && vv_place_droppable(place, reclaim->generation))
         rc = drop(place, reclaim);
@@ -651,9 +708,36 @@ varve_status vv_place_maintain(struct vv_place *place, uint32_t flags, varve_pro
         rc = tell(progress, context, reclaim);
         if (rc == VARVE_OK)
             rc = step(place, reclaim, 64, &more);
+        if (rc == VARVE_FULL && take_less(place, reclaim)) {
+            rc = VARVE_OK;
+            more = true;
+        } else if (rc == VARVE_OK && !more && reclaim->unfinished && reclaim->freed > round) {
+            round = reclaim->freed;
+            more = true;
+        }
     }
     *freed = reclaim->freed - before;
+    reclaim->only_space = false;
+    reclaim->pressure = VV_RECLAIM_ROOMY;
     pthread_mutex_unlock(&reclaim->mutex);
+    return rc;
+}
+
+varve_status vv_place_maintain(struct vv_place *place, uint32_t flags, varve_progress_fn progress,
+                               void *context, uint64_t *freed)
+{
+    varve_status rc = VARVE_OK;
+
+    *freed = 0;
+    if (flags & VARVE_MAINTAIN_DRY_RUN)
+        return estimate(place, progress, context, freed);
+    TRY(vv_place_writable(place));
+    TRY(reclaim_all(place, false, progress, context, freed));
 out:
     return rc;
+}
+
+varve_status vv_place_make_room(struct vv_place *place, uint64_t *freed)
+{
+    return reclaim_all(place, true, NULL, NULL, freed);
 }

@@ -86,16 +86,23 @@ out:
 }
 
 varve_status vv_place_remove_all(struct vv_place *place, const varve_commit_id *ids, size_t count,
-                                 int64_t time_ns)
+                                 int64_t time_ns, size_t *removed)
 {
     varve_status rc = VARVE_OK;
+    size_t batch = BATCH;
 
-    while (rc == VARVE_OK && count > 0) {
-        const size_t now = count < BATCH ? count : BATCH;
-        rc = remove_batch(place, ids, now, time_ns);
-        ids += now;
-        count -= now;
+    *removed = 0;
+    while (*removed < count) {
+        const size_t now = count - *removed < batch ? count - *removed : batch;
+        rc = remove_batch(place, ids + *removed, now, time_ns);
+        if (rc == VARVE_FULL && now > 1) {
+            batch = (now + 7) / 8;
+            continue;
+        }
+        TRY(rc);
+        *removed += now;
     }
+out:
     return rc;
 }
 
@@ -103,12 +110,25 @@ varve_status vv_place_remove(struct vv_place *place, const varve_commit_id *ids,
                              int64_t time_ns)
 {
     varve_status rc = VARVE_OK;
+    size_t removed = 0;
+    uint64_t freed = 0;
 
-    vv_place_take_turn(place);
-    TRY(vv_place_writable(place));
-    TRY(vv_place_remove_all(place, ids, count, time_ns));
-out:
-    vv_place_end_turn(place);
+    for (size_t done = 0;; done += removed) {
+        removed = 0;
+        vv_place_take_turn(place);
+        rc = vv_place_writable(place);
+        if (rc == VARVE_OK)
+            rc = vv_place_remove_all(place, ids + done, count - done, time_ns, &removed);
+        vv_place_end_turn(place);
+        if (rc != VARVE_FULL)
+            break;
+        if (vv_place_make_room(place, &freed) != VARVE_OK || (freed == 0 && removed == 0)) {
+            rc =
+                vv_fail(VARVE_FULL, "the disk is full, and what was removed so far cannot be given back yet: "
+                                    "make room, or end what still looks at it, and try again");
+            break;
+        }
+    }
     return rc;
 }
 

@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "store/journal/journal.h"
 
 struct seen {
     uint8_t id[32], parent[32]; /* parent: zeros when unknown or none */
@@ -685,7 +684,7 @@ varve_status vv_journal_repair(const struct vv_dir *dir, const struct vv_layout_
 out:
     if (indexed)
         vv_index_release(&work.last);
-    vv_journal_close(work.place);
+    vv_layout_journal.close(work.place);
     vv_table_release(&work.by_id);
     vv_table_release(&work.by_address);
     vv_free(work.seen);

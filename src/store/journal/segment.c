@@ -84,23 +84,54 @@ static varve_status write_zeros(struct vv_segment *segment, uint64_t from, uint6
         at += size;
     }
     TRY(vv_file_sync_new(&segment->file));
-    segment->written = to;
+    segment->written = to > segment->written ? to : segment->written;
 out:
     return rc;
 }
 
-varve_status vv_segment_extend(struct vv_segment *segment, uint64_t size, uint64_t ahead)
+varve_status vv_segment_extend(struct vv_segment *segment, uint64_t offset, uint64_t size, uint64_t ahead)
 {
-    const uint64_t room = segment->capacity - size;
-    const uint64_t most = size + (ahead < room ? ahead : room);
+    varve_status rc = VARVE_OK;
+    const uint64_t end = offset + size;
+    const uint64_t room = segment->capacity - end;
+    const uint64_t most = end + (ahead < room ? ahead : room);
+    const uint64_t from = segment->written;
 
-    VV_ASSERT(size <= segment->capacity);
-    if (size <= segment->written)
+    VV_ASSERT(end <= segment->capacity);
+    if (end <= from)
         return VARVE_OK;
-    varve_status rc = write_zeros(segment, segment->written, most);
-    if (rc == VARVE_FULL && most > size)
-        rc = write_zeros(segment, segment->written,
-                         size); /* a disk that is nearly full still takes this one */
+    TRY(vv_segment_sound(segment));
+    rc = write_zeros(segment, from, most);
+    if (rc == VARVE_FULL && most > end)
+        rc = write_zeros(segment, from, end); /* a disk that is nearly full still takes this one */
+    if (rc == VARVE_OK && (from <= offset || segment->solid >= from))
+        segment->solid = segment->written;
+out:
+    return rc;
+}
+
+varve_status vv_segment_sound(struct vv_segment *segment)
+{
+    uint64_t allocated = 0;
+
+    if (segment->sounded)
+        return VARVE_OK;
+    const varve_status rc = vv_file_allocated(&segment->file, &allocated);
+    segment->solid = rc == VARVE_OK && allocated >= segment->written ? segment->written : 0;
+    segment->sounded = rc == VARVE_OK;
+    return rc;
+}
+
+varve_status vv_segment_fill(struct vv_segment *segment, uint64_t size)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(vv_segment_sound(segment));
+    if (segment->solid >= size)
+        goto out;
+    TRY(write_zeros(segment, segment->solid, size));
+    segment->solid = size;
+out:
     return rc;
 }
 

@@ -18,6 +18,8 @@ struct vv_segment {
     struct vv_file file;
     bool settled;  /* name and length are known to be durable */
     bool measured; /* `written` is known, and stays so when the file is closed */
+    bool sounded;  /* `solid` was looked for */
+    uint64_t solid; /* from the log's end to here all blocks are known to be on the disk */
     /* The log's own, which opens and closes the file: */
     bool unsynced;  /* written to since its last sync: who opens it anew may not be told that writing back failed */
     uint64_t turn;  /* when it was last used */
@@ -36,8 +38,13 @@ varve_status vv_segment_open(struct vv_segment *segment, const struct vv_dir *di
 varve_status vv_segment_measure(struct vv_segment *segment);
 /* Make the file, empty, and its name durable. What a crash left there is kept: it is debris. */
 varve_status vv_segment_create(struct vv_segment *segment, const struct vv_dir *dir);
-/* See that `size` bytes from the start are written, and `ahead` more when the disk has them; durably. */
-varve_status vv_segment_extend(struct vv_segment *segment, uint64_t size, uint64_t ahead);
+/* See that the `size` bytes at `offset`, where the log ends, are written, and `ahead` more when the disk has them;
+ * durably. */
+varve_status vv_segment_extend(struct vv_segment *segment, uint64_t offset, uint64_t size, uint64_t ahead);
+/* Learn `solid` of a file that is open; a file with holes gives 0. */
+varve_status vv_segment_sound(struct vv_segment *segment);
+/* Of a segment that holds nothing of the log: see that its first `size` bytes are on the disk; durably. */
+varve_status vv_segment_fill(struct vv_segment *segment, uint64_t size);
 void vv_segment_close(struct vv_segment *segment);
 
 #endif

@@ -207,7 +207,7 @@ void vv_views_flush(struct vv_views *views, uint64_t start)
     views->count = 0;
     views->flushes++;
     while (vv_table_next(&views->made, &cursor, &key, &value)) {
-        if (value->number < start)
+        if (value->number < start && vv_table_get(&views->ways, key) == NULL)
             value->number = 0;
     }
     pthread_mutex_unlock(&views->mutex);
@@ -250,8 +250,10 @@ static int by_address(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
-/* Keys in order, each as its distance from the one before; with `values`, behind each the distance to its value. */
-static varve_status encode_addresses(const struct vv_table *table, bool values, struct vv_bytes *out)
+/* Keys in order, each as its distance from the one before; with `values`, behind each the distance to its value. Those
+ * below `start` are left out. */
+static varve_status encode_addresses(const struct vv_table *table, bool values, uint64_t start,
+                                     struct vv_bytes *out)
 {
     varve_status rc = VARVE_OK;
     uint64_t *addresses = NULL;
@@ -261,8 +263,10 @@ static varve_status encode_addresses(const struct vv_table *table, bool values, 
     size_t count = 0;
 
     TRY(vv_alloc(&addresses, table->count, sizeof *addresses));
-    while (vv_table_next(table, &cursor, &key, &value))
-        memcpy(&addresses[count++], key, sizeof *addresses);
+    while (vv_table_next(table, &cursor, &key, &value)) {
+        memcpy(&addresses[count], key, sizeof *addresses);
+        count += addresses[count] >= start;
+    }
     if (count > 1)
         qsort(addresses, count, sizeof *addresses, by_address);
     vv_bytes_varint(out, count);
@@ -277,12 +281,57 @@ out:
     return rc;
 }
 
-varve_status vv_views_encode_ways(struct vv_views *views, struct vv_bytes *out)
+/* One that lies, or leads, below `start` goes; false: there is none. */
+static bool forget_one(struct vv_table *table, bool values, uint64_t start)
+{
+    const void *key = NULL;
+    union vv_value *value = NULL;
+    size_t cursor = 0;
+    uint64_t address = 0;
+
+    while (vv_table_next(table, &cursor, &key, &value)) {
+        memcpy(&address, key, sizeof address);
+        if (address < start || (values && value->number < start)) {
+            vv_table_remove(table, &address, NULL);
+            return true;
+        }
+    }
+    return false;
+}
+
+void vv_views_forget_below(struct vv_views *views, uint64_t start)
+{
+    const void *key = NULL;
+    union vv_value *value = NULL;
+    size_t cursor = 0;
+
+    pthread_mutex_lock(&views->mutex);
+    while (forget_one(&views->avoided, false, start))
+        continue;
+    while (forget_one(&views->ways, true, start)) /* few: of repairs */
+        continue;
+    while (vv_table_next(&views->made, &cursor, &key, &value)) {
+        if (value->number < start)
+            value->number = 0;
+    }
+    pthread_mutex_unlock(&views->mutex);
+}
+
+uint64_t vv_views_way(struct vv_views *views, uint64_t commit)
 {
     pthread_mutex_lock(&views->mutex);
-    varve_status rc = encode_addresses(&views->avoided, false, out);
+    const union vv_value *value = vv_table_get(&views->ways, &commit);
+    const uint64_t checkpoint = value == NULL ? 0 : value->number;
+    pthread_mutex_unlock(&views->mutex);
+    return checkpoint;
+}
+
+varve_status vv_views_encode_ways(struct vv_views *views, uint64_t start, struct vv_bytes *out)
+{
+    pthread_mutex_lock(&views->mutex);
+    varve_status rc = encode_addresses(&views->avoided, false, start, out);
     if (rc == VARVE_OK)
-        rc = encode_addresses(&views->ways, true, out);
+        rc = encode_addresses(&views->ways, true, start, out);
     pthread_mutex_unlock(&views->mutex);
     return rc;
 }

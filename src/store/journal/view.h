@@ -53,8 +53,12 @@ varve_status vv_views_avoid(struct vv_views *views, uint64_t checkpoint);
 bool vv_views_avoided(struct vv_views *views, uint64_t checkpoint);
 /* The only way to the state of this commit. */
 varve_status vv_views_only(struct vv_views *views, uint64_t commit, uint64_t checkpoint);
-/* Both of these, as every checkpoint's directory hands them on; a decoder adds to what is there. */
-varve_status vv_views_encode_ways(struct vv_views *views, struct vv_bytes *out);
+/* The log begins at `start` now: nothing that lies below is told of any more. */
+void vv_views_forget_below(struct vv_views *views, uint64_t start);
+uint64_t vv_views_way(struct vv_views *views, uint64_t commit); /* 0: it is not so */
+/* Both of these, as every checkpoint's directory hands them on, less what lies below `start`, where the log begins; a
+ * decoder adds to what is there. */
+varve_status vv_views_encode_ways(struct vv_views *views, uint64_t start, struct vv_bytes *out);
 varve_status vv_views_decode_ways(struct vv_views *views, struct vv_reader *reader);
 
 /* What a checkpoint saved: u32 size, sum, bytes. Appends the bytes. */
