@@ -21,6 +21,7 @@ static const struct vv_layout *const journal = &vv_layout_journal;
 /* So small that a few commits make checkpoints, segments and zeros ahead. */
 static const struct vv_journal_limits small = {
     .log = { .segment = 48 << 10, .ahead = 8 << 10, .files = 2 },
+    .spare = 8 << 10,
     .checkpoint_records = 3,
     .checkpoint_bytes = 1 << 20,
     .views = 2,
@@ -60,6 +61,7 @@ static void state_after(struct model_state *state, unsigned step)
 }
 
 enum { LINE_MAX_STEPS = 64 };
+static bool some_deleted; /* of the commits that lead to others */
 
 /* What a commit must hold: the steps from its genesis on, one after the other. */
 static varve_status expected_state(struct vv_place *place, const varve_commit_id *id,
@@ -73,7 +75,13 @@ static varve_status expected_state(struct vv_place *place, const varve_commit_id
 
     memset(state, 0, sizeof *state);
     while (!vv_hash_is_zero(at.bytes) && count < LINE_MAX_STEPS) {
-        TRY(journal->facts(place, &at, &facts));
+        rc = journal->facts(place, &at, &facts);
+        if (rc == VARVE_NOT_FOUND && some_deleted && count > 0) { /* a line of all steps, less those */
+            for (rc = VARVE_OK; steps[count - 1] > 1; count++)
+                steps[count] = steps[count - 1] - 1;
+            break;
+        }
+        TRY(rc);
         steps[count++] = step_of(&facts);
         at = facts.parent;
         vv_commit_facts_release(&facts);
@@ -502,7 +510,11 @@ static bool check_journal(const char *path, struct sweep_ledger *ledger, void *c
 
 /* ---- Repair ----------------------------------------------------------------------------------- */
 
-enum { REPAIR_STEP = FIRST_TAG + 4, BEFORE_DAMAGE = 6, ALL_STEPS = 8 };
+enum { REPAIR_STEP = FIRST_TAG + 4, BEFORE_DAMAGE = 6, ALL_STEPS = 8, DELETED = 5 };
+struct repair_row {
+    bool reclaimed; /* the first commits were deleted, and their space given back */
+    bool closes;    /* the checkpoint at the close is swept too */
+};
 
 static varve_status flip(const struct vv_dir *dir, uint64_t address)
 {
@@ -532,13 +544,25 @@ static varve_status prepare_damaged(const char *path, struct sweep_ledger *ledge
     varve_status rc = VARVE_OK;
     struct vv_dir dir = VV_DIR_NONE;
     struct vv_place *place = NULL;
+    const struct repair_row *row = context;
     struct vv_commit_facts facts = { .locator = 0 };
+    uint64_t freed = 0;
     varve_commit_id id;
 
+    some_deleted = row->reclaimed;
     TRY(prepare_journal(path, ledger, context));
     TRY(open_store(&vv_vfs_system, path, false, &dir, &place));
     place->limits.close_records = 0; /* behind the last checkpoint, where whoever opens the store meets it */
-    for (unsigned step = PREPARED + 1; step <= ALL_STEPS; step++)
+    for (unsigned step = PREPARED + 1; step <= BEFORE_DAMAGE; step++)
+        TRY(commit_step(place, ledger, step));
+    for (unsigned step = 1; row->reclaimed && step <= DELETED; step++) {
+        memcpy(id.bytes, ledger->steps[step].evidence, 32);
+        TRY(journal->remove(place, &id, 1, 9));
+    }
+    if (row->reclaimed)
+        TRY(journal->maintain(place, 0, NULL, NULL, &freed));
+    VV_ASSERT(!row->reclaimed || freed > 0);
+    for (unsigned step = BEFORE_DAMAGE + 1; step <= ALL_STEPS; step++)
         TRY(commit_step(place, ledger, step));
     memcpy(id.bytes, ledger->steps[BEFORE_DAMAGE + 1].evidence, 32);
     TRY(journal->facts(place, &id, &facts));
@@ -552,15 +576,28 @@ out:
     return rc;
 }
 
-static varve_status repair_at(const struct vv_vfs *vfs, const char *path)
+/* The repair is made, and what is left is the close. */
+static int note_closing(void *context, const varve_progress *progress)
+{
+    if (strcmp(progress->what, "closing the log") == 0)
+        sweep_closing(context);
+    return 0;
+}
+
+static varve_status repair_at(const struct vv_vfs *vfs, const char *path, const struct repair_row *row,
+                              struct sweep_ledger *ledger)
 {
     varve_status rc = VARVE_OK;
     struct vv_dir dir = VV_DIR_NONE;
-    const struct vv_layout_options options = { .vfs = vfs, .durability = VARVE_DURABLE };
+    const struct vv_layout_options options = { .vfs = vfs,
+                                               .durability = VARVE_DURABLE,
+                                               .progress = ledger == NULL ? NULL : note_closing,
+                                               .context = ledger };
     struct vv_journal_limits limits = small;
     bool done = false;
 
-    limits.close_records = 0; /* what fails at the close is told nobody */
+    if (!row->closes)
+        limits.close_records = 0;
     TRY(vv_dir_open(vfs, path, &dir));
     TRY(vv_journal_repair(&dir, &options, &limits, 0, &done));
 out:
@@ -571,15 +608,21 @@ out:
 static varve_status run_repair(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
                                void *context)
 {
-    (void)context;
     sweep_begin(ledger, REPAIR_STEP);
-    return sweep_end(ledger, REPAIR_STEP, repair_at(vfs, path), NULL, 0);
+    return sweep_end(ledger, REPAIR_STEP, repair_at(vfs, path, context, ledger), NULL, 0);
 }
 
 static varve_status repair_again(const struct vv_vfs *vfs, const char *path, void *context)
 {
+    return repair_at(vfs, path, context, NULL);
+}
+
+static char last_damage[300];
+static void note_damage(void *context, const varve_finding *finding)
+{
     (void)context;
-    return repair_at(vfs, path);
+    if (finding->severity == VARVE_DAMAGE)
+        snprintf(last_damage, sizeof last_damage, "%s", finding->text);
 }
 
 /* The commits before the damage read as ever; the rest is damaged as it was, or gone as a whole. */
@@ -587,15 +630,18 @@ static bool check_repaired(const char *path, struct sweep_ledger *ledger, void *
 {
     struct vv_dir dir = VV_DIR_NONE;
     struct vv_place *place = NULL;
-    const struct vv_layout_options options = { .vfs = &vv_vfs_system, .read_only = true };
+    const struct vv_layout_options options = { .vfs = &vv_vfs_system,
+                                               .read_only = true,
+                                               .finding = note_damage };
     const enum sweep_expectation expectation = sweep_expect(ledger, REPAIR_STEP);
     struct vv_layout_stat stat;
     struct vv_ref_facts ref = { .moves = 0 };
     struct model_state expected;
     uint64_t damage = 0;
     bool fine = true;
+    const struct repair_row *row = context;
 
-    (void)context;
+    some_deleted = row->reclaimed;
     if (open_store(&vv_vfs_system, path, true, &dir, &place) != VARVE_OK)
         return sweep_deny(ledger, "the store does not open: %s", vv_words());
     journal->stat(place, &stat);
@@ -605,7 +651,14 @@ static bool check_repaired(const char *path, struct sweep_ledger *ledger, void *
         fine = sweep_deny(ledger, "the damage is hidden");
     for (unsigned step = 1; fine && step <= BEFORE_DAMAGE; step++) {
         varve_commit_id id;
+        struct vv_commit_facts facts = { .locator = 0 };
         memcpy(id.bytes, ledger->steps[step].evidence, 32);
+        if (row->reclaimed && step <= DELETED) {
+            if (journal->facts(place, &id, &facts) == VARVE_OK)
+                fine = sweep_deny(ledger, "step %u was deleted and is back", step);
+            vv_commit_facts_release(&facts);
+            continue;
+        }
         if (expected_state(place, &id, &expected) != VARVE_OK ||
             model_compare(journal, place, &id, &expected) != VARVE_OK)
             fine = sweep_deny(ledger, "step %u: %s", step, vv_words());
@@ -616,7 +669,8 @@ static bool check_repaired(const char *path, struct sweep_ledger *ledger, void *
         fine = sweep_deny(ledger, "main does not stand on the newest whole commit");
     vv_journal_close(place);
     if (fine && (vv_journal_check(&dir, &options, 0, &damage) != VARVE_OK || (damage != 0) != stat.damaged))
-        fine = sweep_deny(ledger, "fsck finds %u damages", (unsigned)damage);
+        fine = sweep_deny(ledger, "fsck finds %u damages, the store says %u: %s", (unsigned)damage,
+                          (unsigned)stat.damaged, last_damage);
     vv_dir_close(&dir);
     return fine;
 }
@@ -655,6 +709,9 @@ int main(int argc, char **argv)
     static unsigned many = 9;
     static bool no = false;
     static bool yes = true;
+    static struct repair_row plain = { .closes = false };
+    static struct repair_row closing = { .closes = true };
+    static struct repair_row reclaimed = { .reclaimed = true };
     const struct sweep_op ops[] = {
         { "create", NULL, run_create, check_journal, NULL, is_hint, NULL },
         { "commit", prepare_journal, run_commits, check_journal, NULL, is_hint, &few },
@@ -665,7 +722,10 @@ int main(int argc, char **argv)
         { "pairs-in-use", prepare_pairs, run_snapshots, check_journal, NULL, is_hint, &yes },
         { "code", prepare_journal, run_code, check_journal, NULL, is_hint, NULL },
         { "recovery", prepare_journal, run_commits, check_journal, reopen_journal, is_hint, &one },
-        { "repair", prepare_damaged, run_repair, check_repaired, repair_again, is_hint, NULL },
+        { "repair", prepare_damaged, run_repair, check_repaired, repair_again, is_hint, &plain },
+        { "repair-closing", prepare_damaged, run_repair, check_repaired, repair_again, is_hint, &closing },
+        { "repair-reclaimed", prepare_damaged, run_repair, check_repaired, repair_again, is_hint,
+          &reclaimed },
     };
 
     sweep_repeats(NULL, 0);

@@ -20,6 +20,7 @@ static const struct vv_layout *const journal = &vv_layout_journal;
 
 static const struct vv_journal_limits small = {
     .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
+    .spare = 8 << 10,
     .checkpoint_records = 3,
     .checkpoint_bytes = 64 << 10,
     .views = 2,
@@ -47,6 +48,7 @@ struct made {
     struct model_state state;
     bool before, after; /* it could be read before the repair, and after it */
     bool told;          /* as dropped */
+    bool removed;       /* in good order, before any damage */
 };
 struct fixture {
     char path[SCRATCH_PATH];
@@ -54,7 +56,13 @@ struct fixture {
     struct vv_place *place;
     struct made made[COMMITS];
     size_t count;
+    char words[400];        /* of the last of them */
+    size_t main, side;      /* where they stand */
+    size_t stride;          /* the larger, the fewer bytes are flipped */
+    bool keeps_all;         /* no space is given back after a repair, for more damage is to come */
     unsigned gone;          /* refs that were deleted */
+    uint64_t freed;         /* by reclaims after repairs */
+    unsigned reclaims;      /* that gave anything back */
     unsigned damages, left; /* findings of that severity; those that were not repaired */
     char names[FILES][32];
     uint8_t *bytes[FILES];
@@ -69,6 +77,7 @@ static void take_finding(void *context, const varve_finding *finding)
     if (finding->severity != VARVE_DAMAGE)
         return;
     f->damages++;
+    snprintf(f->words, sizeof f->words, "%s: %s", finding->file == NULL ? "" : finding->file, finding->text);
     f->left += !finding->repaired;
     for (size_t i = 0; finding->commit != NULL && i < f->count; i++)
         if (memcmp(finding->commit, &f->made[i].id, 32) == 0 &&
@@ -89,7 +98,8 @@ static void open_place(struct fixture *f)
     const struct vv_layout_options options = options_of(f);
 
     f->damages = f->left = 0;
-    assert_int_equal(vv_journal_open(&f->dir, &options, &small, &f->place), VARVE_OK);
+    if (vv_journal_open(&f->dir, &options, &small, &f->place) != VARVE_OK)
+        fail_msg("it does not open: %s", vv_words());
 }
 
 static void close_place(struct fixture *f)
@@ -170,9 +180,8 @@ static void put_back(struct fixture *f)
 }
 
 /* A line of commits with a branch off its middle, a tag, and an opening in between. */
-static int set_up(void **state)
+static void make_history(struct fixture *f)
 {
-    struct fixture *f = calloc(1, sizeof *f);
     struct model_chance chance = { .state = 5 };
 
     scratch_new(f->path);
@@ -195,6 +204,48 @@ static int set_up(void **state)
         else
             add_commit(f, i == 6 ? 4 : i % 3 == 0 ? i - 2 : i - 1, "main", &chance);
     }
+    f->main = 10;
+    f->side = 11;
+    close_place(f);
+}
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    f->stride = 1;
+    make_history(f);
+    assert_int_equal(vv_dir_each(&f->dir, copy_file, f), VARVE_OK);
+    *state = f;
+    return 0;
+}
+
+/* The same, with most of it deleted, and its space given back: whole segments are gone, commits are kept, there are
+ * holes; and a few commits behind that. */
+static int set_up_reclaimed(void **state)
+{
+    static const size_t removed[] = { 0, 1, 2, 4, 5, 6, 7, 8 };
+    struct fixture *f = calloc(1, sizeof *f);
+    struct model_chance chance = { .state = 77 };
+    uint64_t freed = 0;
+
+    f->stride = 2;
+    make_history(f);
+    open_place(f);
+    for (size_t i = 0; i < sizeof removed / sizeof *removed; i++) {
+        assert_int_equal(journal->remove(f->place, &f->made[removed[i]].id, 1, 9), VARVE_OK);
+        f->made[removed[i]].removed = true;
+    }
+    assert_int_equal(journal->maintain(f->place, 0, NULL, NULL, &freed), VARVE_OK);
+    assert_true(freed > 0);
+    for (size_t i = 12; i < 15; i++)
+        add_commit(f, i == 12 ? 10 : i - 1, "main", &chance);
+    f->main = 14;
+    assert_int_equal(journal->remove(f->place, &f->made[12].id, 1, 9), VARVE_OK);
+    f->made[12].removed = true;
+    assert_int_equal(journal->maintain(f->place, 0, NULL, NULL, &freed), VARVE_OK);
+    add_commit(f, 14, "main", &chance);
+    f->main = 15;
     close_place(f);
     assert_int_equal(vv_dir_each(&f->dir, copy_file, f), VARVE_OK);
     *state = f;
@@ -294,7 +345,21 @@ static void assert_sound(struct fixture *f, const char *where)
     f->damages = 0;
     assert_int_equal(vv_journal_check(&f->dir, &options, 0, &damage), VARVE_OK);
     if (damage != 0)
-        fail_msg("%s: the check finds damage after the repair", where);
+        fail_msg("%s: the check finds damage after the repair: %s", where, f->words);
+}
+
+/* Space can be given back, after every second commit that is left and that nothing names is deleted. */
+static void assert_gives_back(struct fixture *f, const char *where)
+{
+    uint64_t freed = 0;
+
+    for (size_t i = 0; i < f->count; i += 2)
+        if (f->made[i].after && journal->remove(f->place, &f->made[i].id, 1, 9) == VARVE_OK)
+            f->made[i].after = false;
+    if (journal->maintain(f->place, 0, NULL, NULL, &freed) != VARVE_OK)
+        fail_msg("%s: no space is given back after the repair: %s", where, vv_words());
+    f->freed += freed;
+    f->reclaims += freed > 0;
 }
 
 static void assert_goes_on(struct fixture *f, const char *where)
@@ -320,7 +385,11 @@ static void assert_goes_on(struct fixture *f, const char *where)
     open_place(f);
     assert_int_equal(f->damages, 0);
     assert_int_equal(model_compare(journal, f->place, &id, &more), VARVE_OK);
+    if (!f->keeps_all)
+        assert_gives_back(f, where);
+    assert_int_equal(model_compare(journal, f->place, &id, &more), VARVE_OK);
     close_place(f);
+    assert_sound(f, where);
 }
 
 /* Damage was done: repair it and judge. */
@@ -338,17 +407,19 @@ static bool judge(struct fixture *f, const char *where, bool refs)
     open_place(f);
     for (size_t i = 0; i < f->count; i++) {
         f->made[i].after = reads(f, i);
-        lost += !f->made[i].after;
+        lost += !f->made[i].after && !f->made[i].removed;
         if (f->made[i].before && !f->made[i].after && !f->made[i].told)
             fail_msg("%s: commit %zu is gone, and nobody told", where, i);
+        if (f->made[i].removed && f->made[i].after)
+            fail_msg("%s: commit %zu was deleted, and is back", where, i);
         if (!f->made[i].before && f->made[i].after)
             continue;
         if (f->made[i].before != f->made[i].after)
-            fail_msg("%s: commit %zu could be read before", where, i);
+            fail_msg("%s: commit %zu could be read before: %s", where, i, f->words);
     }
     if (refs) {
-        assert_ref(f, "main", 10, where);
-        assert_ref(f, "side", 11, where);
+        assert_ref(f, "main", f->main, where);
+        assert_ref(f, "side", f->side, where);
         assert_ref(f, "tags/v1", 3, where);
     }
     close_place(f);
@@ -356,9 +427,8 @@ static bool judge(struct fixture *f, const char *where, bool refs)
         assert_int_equal(lost, 0);
     assert_sound(f, where);
     repair(f, &done);
-    if (done)
-        fail_msg("%s: a second repair finds something to do", where);
-    assert_int_equal(f->damages, 0);
+    if (done || f->damages != 0)
+        fail_msg("%s: a second repair finds something to do: %s", where, f->words);
     assert_goes_on(f, where);
     return repaired;
 }
@@ -371,7 +441,8 @@ static void every_damaged_byte_is_repaired(void **state)
     char where[64];
 
     for (size_t file = 0; file < f->files; file++) {
-        for (size_t offset = 0; offset < f->sizes[file]; offset += offset % 4096 < 700 ? 23 : 509) {
+        for (size_t offset = 0; offset < f->sizes[file];
+             offset += f->stride * (offset % 4096 < 700 ? 23 : 509)) {
             const uint8_t flipped = f->bytes[file][offset] ^ 0x10;
             put_back(f);
             poke(f, file, offset, &flipped, 1);
@@ -380,7 +451,13 @@ static void every_damaged_byte_is_repaired(void **state)
             flips++;
         }
     }
-    print_message("%u bytes flipped, %u of them repaired, %u refs deleted\n", flips, repaired, f->gone);
+    print_message("%u bytes flipped, %u of them repaired, %u refs deleted; %u times %llu bytes given back\n",
+                  flips, repaired, f->gone, f->reclaims, (unsigned long long)f->freed);
+}
+
+static void damage_where_space_was_given_back_is_repaired(void **state)
+{
+    every_damaged_byte_is_repaired(state);
 }
 
 /* Pages of the log turned to zeros or to noise, one, two in a row, or all to the end of the file. */
@@ -411,7 +488,13 @@ static void whole_stretches_are_repaired(void **state)
             }
         }
     }
-    print_message("%u stretches lost, %u of them repaired, %u refs deleted\n", count, repaired, f->gone);
+    print_message("%u stretches lost, %u of them repaired, %u refs deleted; %u times %llu bytes given back\n",
+                  count, repaired, f->gone, f->reclaims, (unsigned long long)f->freed);
+}
+
+static void stretches_where_space_was_given_back_are_repaired(void **state)
+{
+    whole_stretches_are_repaired(state);
 }
 
 /* Damage after a repair is repaired again, and what the first gave up stays given up. */
@@ -431,7 +514,9 @@ static void a_repair_can_follow_another(void **state)
             put_back(f);
             poke(f, file, offset, &first, 1);
             snprintf(where, sizeof where, "%s %zu, first", f->names[file], offset);
+            f->keeps_all = true;
             (void)judge(f, where, true);
+            f->keeps_all = false;
             poke(f, file, offset + 4096, &second, 1);
             snprintf(where, sizeof where, "%s %zu, second", f->names[file], offset);
             (void)judge(f, where, false);
@@ -439,6 +524,11 @@ static void a_repair_can_follow_another(void **state)
         }
     }
     print_message("%u pairs of damage\n", pairs);
+}
+
+static void a_repair_can_follow_another_there_too(void **state)
+{
+    a_repair_can_follow_another(state);
 }
 
 int main(void)
@@ -450,6 +540,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_damaged_byte_is_repaired, set_up, tear_down),
         cmocka_unit_test_setup_teardown(whole_stretches_are_repaired, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_repair_can_follow_another, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(damage_where_space_was_given_back_is_repaired, set_up_reclaimed,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(stretches_where_space_was_given_back_are_repaired, set_up_reclaimed,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_repair_can_follow_another_there_too, set_up_reclaimed, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

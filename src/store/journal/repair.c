@@ -1,11 +1,13 @@
 /* repair.c - see repair.h.
  *
- *   seen     every commit whose header the scan met, in the log's order, which is that of their numbers
+ *   seen     every commit whose header the scan met, in the order of their numbers; where one was kept, as it lies since
  *   dead     the places of damage: damaged records, and stretches in which no record can be read
+ *   hole     space that was given back: zeros in what a record holds behind its facts. Where something needs what is
+ *            not there, that something is not whole; the record is not damaged
  *   whole    a commit whose record, state and pages can be read. One whose parent is whole can only have lost what it
  *            changed itself; of any other all pages are read
  *   stood    every place of a ref that moves and checkpoints still tell: where a ref goes when no ancestor is known
- * Moves:  SCAN    commits, refs, damage                                     [scan]
+ * Moves:  SCAN    commits, refs, damage                                     [scan, settle_seen]
  *         JUDGE   which commits are whole                                   [judge]
  *         DECIDE  the index of those, refs off the others, what to declare  [decide]
  *         APPEND  the one record                                            [vv_place_put_repair] */
@@ -20,6 +22,8 @@
 struct seen {
     uint8_t id[32], parent[32]; /* parent: zeros when unknown or none */
     struct vv_record record;
+    struct vv_record
+        made; /* the one that it was made by, when that is another and there; size 0: it is not */
     bool has_facts, whole;
     uint64_t checkpoint; /* its own, whole; 0: none */
     bool given_up;       /* by an earlier repair, or made again since */
@@ -42,6 +46,7 @@ struct repairing {
     struct vv_table by_address; /* likewise */
     struct stood *stood;
     size_t stood_count, stood_capacity;
+    bool reclaimed;            /* space was given back */
     uint64_t last_number, end; /* end: of the record before */
     bool gap;                  /* no record could be read behind it */
     struct vv_declared old;    /* what earlier repairs declared */
@@ -50,6 +55,9 @@ struct repairing {
     struct vv_record_removal *gone; /* commits that were removed, or given up, before */
     size_t gone_count, gone_capacity;
     struct vv_index last; /* that of the last checkpoint that can be read, for what nothing else tells */
+    uint64_t last_at;     /* the address of that */
+    uint64_t start;       /* of the log, as that says */
+    bool headless;        /* segments are gone that it says are needed */
     size_t fresh;         /* places of damage that no earlier repair has dealt with */
     uint64_t address;     /* of the record to be written */
     uint64_t records;
@@ -142,16 +150,10 @@ static struct seen *seen_at(struct repairing *work, uint64_t address)
 
 /* ---- The scan --------------------------------------------------------------------------------- */
 
-static varve_status add_seen(struct repairing *work, const struct vv_record *record, const uint8_t *parent)
+static varve_status put_seen(struct repairing *work, const struct vv_record *record, const uint8_t *parent)
 {
     varve_status rc = VARVE_OK;
-    struct seen *seen = NULL;
 
-    if (record->number <= work->last_number)
-        return add_dead(work, record->address, record->size); /* of an append that was never told of */
-    seen = seen_by_id(work, record->id);
-    if (seen != NULL)
-        seen->given_up = true;
     if (work->seen_count == work->seen_capacity) {
         const size_t capacity = work->seen_capacity == 0 ? 64 : 2 * work->seen_capacity;
         TRY(vv_resize(&work->seen, capacity, sizeof *work->seen));
@@ -159,12 +161,79 @@ static varve_status add_seen(struct repairing *work, const struct vv_record *rec
     }
     TRY(vv_table_put(&work->by_id, record->id, (union vv_value){ .number = work->seen_count }));
     TRY(vv_table_put(&work->by_address, &record->address, (union vv_value){ .number = work->seen_count }));
-    seen = &work->seen[work->seen_count++];
+    struct seen *seen = &work->seen[work->seen_count++];
     *seen = (struct seen){ .record = *record, .has_facts = parent != NULL };
     memcpy(seen->id, record->id, 32);
     if (parent != NULL)
         memcpy(seen->parent, parent, 32);
-    work->last_number = record->number;
+    if (record->number > work->last_number)
+        work->last_number = record->number;
+out:
+    return rc;
+}
+
+static varve_status add_seen(struct repairing *work, const struct vv_record *record, const uint8_t *parent)
+{
+    if (record->number <= work->last_number)
+        return add_dead(work, record->address, record->size); /* of an append that was never told of */
+    struct seen *seen = seen_by_id(work, record->id);
+    if (seen != NULL)
+        seen->given_up = true;
+    return put_seen(work, record, parent);
+}
+
+/* A commit once more. What it was made by may be gone, or given up to be made again. */
+static varve_status add_kept(struct repairing *work, const struct vv_record *record, const uint8_t *parent)
+{
+    varve_status rc = VARVE_OK;
+    struct seen *seen = seen_by_id(work, record->id);
+
+    if (seen == NULL)
+        return put_seen(work, record, parent);
+    if (seen->record.number != record->number || parent == NULL)
+        return VARVE_OK;
+    TRY(vv_table_put(&work->by_address, &record->address,
+                     (union vv_value){ .number = (uint64_t)(seen - work->seen) }));
+    if (seen->record.kind == VV_RECORD_COMMIT)
+        seen->made = seen->record;
+    seen->record = *record;
+    seen->has_facts = true;
+    memcpy(seen->parent, parent, 32);
+out:
+    return rc;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const struct seen *x = a;
+    const struct seen *y = b;
+
+    return x->record.number < y->record.number ? -1 : x->record.number > y->record.number;
+}
+
+/* Those that are told of by kept records alone come where their numbers are. What the last index does not have any
+ * more was removed, though the record that says so may be gone. */
+static varve_status settle_seen(struct repairing *work)
+{
+    varve_status rc = VARVE_OK;
+
+    if (work->seen_count > 1)
+        qsort(work->seen, work->seen_count, sizeof *work->seen, by_number);
+    for (size_t i = 0; i < work->seen_count; i++) {
+        struct seen *seen = &work->seen[i];
+        const union vv_value at = { .number = i };
+        uint64_t address = 0;
+        if (!seen->given_up && work->reclaimed && seen->record.number <= work->last.last_number) {
+            rc = vv_index_find(&work->last, seen->id, &address);
+            seen->given_up = rc == VARVE_OK && address == 0;
+            if (rc != VARVE_CORRUPT)
+                TRY(rc);
+        }
+        TRY(vv_table_put(&work->by_address, &seen->record.address, at));
+        if (seen->made.size > 0)
+            TRY(vv_table_put(&work->by_address, &seen->made.address, at));
+        TRY(vv_table_put(&work->by_id, seen->id, at)); /* the newest of those with the same */
+    }
 out:
     return rc;
 }
@@ -225,22 +294,26 @@ static varve_status note_index(struct repairing *work, const struct vv_record *r
     TRY(vv_checkpoint_decode(record, bytes, &checkpoint));
     vv_generations_raise(&work->place->generations, checkpoint.generation);
     TRY(vv_index_open(&work->last, record, &checkpoint));
+    work->start = checkpoint.start;
+    work->last_at = record->address;
 out:
     return rc;
 }
 
-/* See that no state is built on a checkpoint whose own is not whole. `avoided` may be NULL. */
-static varve_status avoid_unless_whole(struct repairing *work, const struct vv_record *record, bool *avoided)
+/* See that no state is built on a checkpoint whose own is not whole. `holed`: that may be because nothing needs it, so
+ * it is not told as damage. */
+static varve_status avoid_unless_whole(struct repairing *work, const struct vv_record *record, bool holed,
+                                       bool *avoided)
 {
     const varve_status rc = vv_views_verify(&work->place->views, record);
     struct seen *seen = seen_at(work, record->parent);
 
+    *avoided = false;
     if (rc == VARVE_OK && seen != NULL)
         seen->checkpoint = record->address;
     if (rc != VARVE_CORRUPT && rc != VARVE_NOT_FOUND)
         return rc;
-    if (avoided != NULL)
-        *avoided = true;
+    *avoided = !holed;
     return vv_views_avoid(&work->place->views, record->address);
 }
 
@@ -260,7 +333,7 @@ out:
 
 /* A checkpoint knows all refs, also those whose moves are lost; and commits whose headers are. */
 static varve_status take_checkpoint(struct repairing *work, const struct vv_record *record,
-                                    const uint8_t *bytes)
+                                    const uint8_t *bytes, bool holed)
 {
     varve_status rc = VARVE_OK;
     struct vv_repair repair = { .moves = NULL };
@@ -281,7 +354,7 @@ static varve_status take_checkpoint(struct repairing *work, const struct vv_reco
     if (rc != VARVE_CORRUPT)
         TRY(rc);
     bool avoided = false;
-    TRY(avoid_unless_whole(work, record, &avoided));
+    TRY(avoid_unless_whole(work, record, holed, &avoided));
     if (avoided)
         TRY(add_dead(work, record->address, record->size));
 out:
@@ -289,11 +362,48 @@ out:
     return rc;
 }
 
+/* Has space been given back of what the record holds behind its facts? */
+static varve_status has_hole(struct repairing *work, const struct vv_record *record, bool *hole)
+{
+    varve_status rc = VARVE_OK;
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+    uint8_t block[VV_RECORD_ALIGN];
+    const uint64_t from = vv_record_directory_at(record);
+    const uint64_t end = vv_record_pages_at(record) + record->pages_size;
+
+    *hole = false;
+    for (uint64_t at = (from + VV_RECORD_ALIGN - 1) / VV_RECORD_ALIGN * VV_RECORD_ALIGN;
+         work->reclaimed && !*hole && at < end; at += VV_RECORD_ALIGN) {
+        size_t got = 0;
+        TRY(vv_log_read_some(&work->place->log, at, block, sizeof block, &got));
+        *hole = got == sizeof block && memcmp(block, zeros, sizeof block) == 0;
+    }
+out:
+    return rc;
+}
+
+/* The sections behind the facts: have they their sums, or holes? */
+static varve_status look_at_sections(struct repairing *work, const struct vv_record *record, bool *bad,
+                                     bool *holed)
+{
+    const varve_status rc = vv_log_verify(&work->place->log, record);
+
+    *bad = *holed = false;
+    if (rc != VARVE_CORRUPT)
+        return rc;
+    const varve_status looked = has_hole(work, record, holed);
+    *bad = !*holed;
+    return looked;
+}
+
 static varve_status scan_record(void *context, const struct vv_record *record, const uint8_t *bytes)
 {
     varve_status rc = VARVE_OK;
     struct repairing *work = context;
     struct vv_record_facts facts = { .moves = NULL };
+    bool bad = false;
+    bool holed = false;
+    bool avoided = false;
     varve_progress progress = { .what = "reading the log", .unit = "records", .done = ++work->records };
 
     if (work->options->progress != NULL && work->options->progress(work->options->context, &progress) != 0)
@@ -303,9 +413,17 @@ static varve_status scan_record(void *context, const struct vv_record *record, c
     work->gap = false;
     work->end = record->address + record->size;
     work->place->stored += record->size;
+    if (bytes != NULL)
+        TRY(look_at_sections(work, record, &bad, &holed));
+    if (bad)
+        TRY(add_dead(work, record->address, record->size));
     if (bytes != NULL && record->kind == VV_RECORD_CHECKPOINT) {
-        TRY(take_checkpoint(work, record, bytes));
-    } else if (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_REFS) {
+        if (bad) /* what it says of a state may be whole all the same */
+            TRY(avoid_unless_whole(work, record, false, &avoided));
+        else
+            TRY(take_checkpoint(work, record, bytes, holed));
+    } else if (record->kind == VV_RECORD_COMMIT || record->kind == VV_RECORD_REFS ||
+               record->kind == VV_RECORD_KEPT) {
         rc = bytes == NULL ? VARVE_CORRUPT : vv_record_facts_decode(record, bytes, &facts);
         const bool decoded = rc == VARVE_OK;
         if (rc == VARVE_CORRUPT)
@@ -313,6 +431,8 @@ static varve_status scan_record(void *context, const struct vv_record *record, c
         TRY(rc);
         if (record->kind == VV_RECORD_COMMIT)
             TRY(add_seen(work, record, decoded ? facts.parent : NULL));
+        if (record->kind == VV_RECORD_KEPT)
+            TRY(add_kept(work, record, decoded ? facts.parent : NULL));
         if (decoded) {
             TRY(take_moves(work, facts.moves, facts.move_count, record->address));
             TRY(take_removals(work, facts.removals, facts.removal_count));
@@ -328,6 +448,7 @@ static varve_status scan_damage(void *context, uint64_t address, const struct vv
 {
     varve_status rc = VARVE_OK;
     struct repairing *work = context;
+    bool avoided = false;
 
     (void)address;
     (void)words;
@@ -337,9 +458,21 @@ static varve_status scan_damage(void *context, uint64_t address, const struct vv
     }
     TRY(add_dead(work, record->address, record->size));
     if (record->kind == VV_RECORD_CHECKPOINT) /* what it says of a state may be whole all the same */
-        TRY(avoid_unless_whole(work, record, NULL));
+        TRY(avoid_unless_whole(work, record, false, &avoided));
 out:
     return rc;
+}
+
+/* Where the log begins from now on: where it did, or at what is left of it. */
+static void settle_start(struct repairing *work)
+{
+    struct vv_place *place = work->place;
+    uint64_t first = VV_LOG_START;
+    const uint64_t start = work->start == 0 ? VV_LOG_START : work->start;
+
+    (void)vv_log_segment_after(&place->log, 0, &first);
+    work->headless = start < first;
+    place->start = work->headless ? first : work->start;
 }
 
 static varve_status scan(struct repairing *work)
@@ -353,14 +486,18 @@ static varve_status scan(struct repairing *work)
     place->acknowledged =
         heads[0].acknowledged > heads[1].acknowledged ? heads[0].acknowledged : heads[1].acknowledged;
     const struct vv_log_scan scan = { .acknowledged = place->acknowledged,
-                                      .deep = true,
+                                      .thorough = true,
                                       .record = scan_record,
                                       .damage = scan_damage,
                                       .context = work };
     TRY(vv_repairs_declared(&place->log, &work->old));
-    vv_chain_start(&place->chain);
+    vv_generations_raise(&place->generations, work->old.generation);
+    vv_log_begin(&place->log, &place->chain);
+    work->reclaimed = place->chain.begins || vv_place_generation(place) > 0;
     work->end = place->chain.end;
     TRY(vv_log_scan(&place->log, &place->chain, &scan));
+    TRY(settle_seen(work));
+    settle_start(work);
     work->address = place->chain.end > place->acknowledged ? place->chain.end : place->acknowledged;
     work->address = vv_log_fresh(&place->log, work->address);
     if (work->gap)
@@ -416,7 +553,10 @@ static varve_status read_commit(struct repairing *work, struct seen *seen)
     varve_status rc = VARVE_OK;
     struct vv_state state = { .fresh = NULL };
     const struct seen *parent = seen_at(work, seen->record.parent);
-    const bool on_whole = seen->record.parent == 0 || (parent != NULL && parent->whole);
+    /* One that was kept, or whose parent was, has pages elsewhere than it. */
+    const bool on_whole = seen->record.kind == VV_RECORD_COMMIT &&
+                          (seen->record.parent == 0 || (parent != NULL && parent->whole &&
+                                                        parent->record.address == seen->record.parent));
 
     if (!seen->has_facts)
         TRY(vv_fail(VARVE_CORRUPT, "what its record says of it is damaged"));
@@ -432,6 +572,11 @@ out:
     return rc;
 }
 
+static bool is_lost(varve_status rc)
+{
+    return rc == VARVE_CORRUPT || rc == VARVE_NOT_FOUND;
+}
+
 static varve_status judge(struct repairing *work)
 {
     varve_status rc = VARVE_OK;
@@ -441,12 +586,17 @@ static varve_status judge(struct repairing *work)
         if (seen->given_up)
             continue;
         rc = read_commit(work, seen);
-        if ((rc == VARVE_CORRUPT || rc == VARVE_NOT_FOUND) && seen->checkpoint != 0 && seen->has_facts) {
+        if (is_lost(rc) && seen->checkpoint != 0 && seen->has_facts) {
             TRY(vv_views_only(&work->place->views, seen->record.address, seen->checkpoint));
+            vv_views_flush(&work->place->views, 0);
+            rc = read_commit(work, seen);
+        }
+        if (is_lost(rc) && seen->made.size > 0) {
+            seen->record = seen->made; /* as it lay before */
             rc = read_commit(work, seen);
         }
         seen->whole = rc == VARVE_OK;
-        if (rc != VARVE_CORRUPT && rc != VARVE_NOT_FOUND)
+        if (!is_lost(rc))
             TRY(rc);
         if (rc != VARVE_OK)
             snprintf(seen->why, sizeof seen->why, "%s", vv_words());
@@ -490,6 +640,11 @@ static varve_status drop_unseen(struct repairing *work, const uint8_t id[32], ui
     if (vv_hash_is_zero(id) || seen_by_id(work, id) != NULL || is_among(work->gone, work->gone_count, id) ||
         is_among(work->made.removals, work->made.removal_count, id))
         return VARVE_OK;
+    uint64_t there = 0;
+    if (work->reclaimed && address < work->last_at && vv_index_find(&work->last, id, &there) == VARVE_OK &&
+        there == 0 &&
+        (vv_index_ancestor(&work->last, id, removal.ancestor, &removed) != VARVE_OK || !removed))
+        return VARVE_OK; /* removed and forgotten, in good order */
     memcpy(removal.id, id, 32);
     if (vv_index_ancestor(&work->last, id, removal.ancestor, &removed) == VARVE_OK && removed)
         return add_removal(&work->gone, &work->gone_count, &work->gone_capacity, &removal);
@@ -505,7 +660,8 @@ static varve_status drop_all(struct repairing *work)
         const struct seen *seen = &work->seen[i];
         if (!seen->whole && !seen->given_up)
             TRY(drop(work, seen));
-        TRY(drop_unseen(work, seen->parent, seen->record.parent));
+        if (!seen->given_up || !work->reclaimed)
+            TRY(drop_unseen(work, seen->parent, seen->record.parent));
     }
     for (size_t i = 0; i < work->stood_count; i++)
         TRY(drop_unseen(work, work->stood[i].to, work->stood[i].address));
@@ -638,7 +794,7 @@ static varve_status decide(struct repairing *work, bool *done)
     char text[200];
 
     TRY(drop_all(work));
-    *done = work->fresh > 0 || work->made.removal_count > 0;
+    *done = work->fresh > 0 || work->made.removal_count > 0 || work->headless;
     if (!*done)
         goto out;
     if (work->made.dead_count > 1)
@@ -674,13 +830,15 @@ varve_status vv_journal_repair(const struct vv_dir *dir, const struct vv_layout_
     TRY(vv_place_open(dir, &silent, limits, &work.place));
     vv_index_init(&work.last, &work.place->views.nodes);
     indexed = true;
-    if (vv_place_generation(work.place) > 0) /* it would take holes for damage, and kept commits for none */
-        TRY(vv_fail(
-            VARVE_UNSUPPORTED,
-            "the store has given space back: this version cannot repair it; what is whole can be read"));
     TRY(scan(&work));
     TRY(judge(&work));
     TRY(decide(&work, done));
+    if (options->progress != NULL) { /* nothing is left that could be stopped */
+        const varve_progress progress = { .what = "closing the log",
+                                          .unit = "records",
+                                          .done = work.records };
+        (void)options->progress(options->context, &progress);
+    }
 out:
     if (indexed)
         vv_index_release(&work.last);
@@ -702,9 +860,16 @@ static varve_status gather(void *context, const struct vv_record *record, const 
     varve_status rc = VARVE_OK;
     struct vv_declared *all = context;
     struct vv_repair repair = { .moves = NULL };
+    struct vv_checkpoint checkpoint;
 
-    if (bytes == NULL || !record->repairs)
+    if (bytes == NULL || record->kind != VV_RECORD_CHECKPOINT)
         return VARVE_OK;
+    rc = vv_checkpoint_decode(record, bytes, &checkpoint);
+    if (rc == VARVE_OK && checkpoint.generation > all->generation)
+        all->generation = checkpoint.generation;
+    rc = VARVE_OK; /* others tell it */
+    if (!record->repairs)
+        goto out;
     TRY(vv_repair_decode(record, bytes, &repair));
     TRY(vv_resize(&all->dead, all->dead_count + repair.dead_count, sizeof *all->dead));
     for (size_t i = 0; i < repair.dead_count; i++)
@@ -736,7 +901,7 @@ varve_status vv_repairs_declared(struct vv_log *log, struct vv_declared *declare
     const struct vv_log_scan scan = { .record = gather, .damage = pass_by, .context = declared };
 
     *declared = (struct vv_declared){ .dead = NULL };
-    vv_chain_start(&chain);
+    vv_log_begin(log, &chain);
     return vv_log_scan(log, &chain, &scan);
 }
 

@@ -14,7 +14,7 @@
 varve_status vv_journal_repair(const struct vv_dir *dir, const struct vv_layout_options *options,
                                const struct vv_journal_limits *limits, uint32_t flags, bool *done);
 
-/* All that the repairs in a log have declared. */
+/* All that the repairs in a log have declared, of which the beginning may be gone. */
 struct vv_dropped {
     uint8_t id[32];
     uint64_t at; /* the repair's record: a commit with this id behind it was made again */
@@ -24,6 +24,7 @@ struct vv_declared {
     size_t dead_count;
     struct vv_dropped *dropped;
     size_t dropped_count;
+    uint64_t generation; /* the highest that a checkpoint says */
 };
 varve_status vv_repairs_declared(struct vv_log *log, struct vv_declared *declared);
 void vv_declared_release(struct vv_declared *declared);
