@@ -3,7 +3,7 @@
 
 int cmd_gc(struct cli *cli, int argc, char **argv)
 {
-    bool dry = false, snapshot = false;
+    bool dry = false, snapshot = false, fork = false;
     varve_maintain_options maintain = VARVE_INIT(varve_maintain_options);
     uint64_t freed = 0;
     varve_error error;
@@ -12,6 +12,7 @@ int cmd_gc(struct cli *cli, int argc, char **argv)
         { "--dry-run", 0, NULL, "say about how much it would be, and change nothing", .flag = &dry },
         { "--snapshot", 0, NULL, "also bring the files of images up to where the branches stand",
           .flag = &snapshot },
+        { "--fork", 0, NULL, "with --snapshot: by a process of its own, or when the store is closed", .flag = &fork },
         { .name = NULL },
     };
     int code = EXIT_DONE;
@@ -23,7 +24,8 @@ int cmd_gc(struct cli *cli, int argc, char **argv)
     code = cli_open_store(cli, dry);
     if (code != EXIT_DONE)
         return code;
-    maintain.flags = (dry ? VARVE_MAINTAIN_DRY_RUN : 0) | (snapshot ? VARVE_MAINTAIN_SNAPSHOT : 0);
+    maintain.flags = (dry ? VARVE_MAINTAIN_DRY_RUN : 0) | (snapshot ? VARVE_MAINTAIN_SNAPSHOT : 0) |
+                     (fork ? VARVE_MAINTAIN_FORK : 0);
     maintain.progress = cli_progress;
     maintain.context = cli;
     const varve_status status = varve_store_maintain(cli->store, &maintain, &freed, &error);

@@ -71,6 +71,10 @@ exits 'a dry run takes no snapshot' 2 varve gc --dry-run --snapshot
 rm -rf image
 exits 'a snapshot' 0 varve gc --snapshot
 is 'of the image' 1 sh -c 'ls image | wc -l | tr -d " "'
+exits 'a fork without a snapshot' 2 varve gc --fork
+rm -rf image
+exits 'a forked snapshot' 0 varve gc --snapshot --fork
+is 'of the image, at the close' 1 sh -c 'ls image | wc -l | tr -d " "'
 is 'no damage' 'no damage' varve fsck
 
 # Every command a process of its own: what retention leaves is given back now and then, without gc.
