@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -631,6 +632,66 @@ static void retention_takes_from_the_old_end(void **state)
     assert_all_there(f);
 }
 
+/* ---- Beside each other ------------------------------------------------------------------------- */
+
+enum { READ_BESIDE = 6 };
+
+struct reading {
+    varve_store *store;
+    struct past past; /* as it was when the thread began */
+    bool _Atomic stop;
+    unsigned rounds;
+    varve_status rc;
+    char words[200];
+};
+
+/* Commits are read again and again; those that are deleted meanwhile are gone, and nothing else happens to any. */
+static void *read_beside(void *context)
+{
+    struct reading *reading = context;
+
+    for (unsigned i = 0; !reading->stop && reading->rc == VARVE_OK; i++) {
+        const varve_status rc = i % 2 == 0
+                                    ? past_read(&reading->past, reading->store, i % READ_BESIDE)
+                                    : past_read_images(&reading->past, reading->store, i % READ_BESIDE);
+        if (rc != VARVE_OK && rc != VARVE_NOT_FOUND) {
+            reading->rc = rc;
+            (void)snprintf(reading->words, sizeof reading->words, "%.199s", vv_words());
+        }
+        reading->rounds++;
+    }
+    return NULL;
+}
+
+static void readers_see_whole_commits_while_others_are_made_and_go(void **state)
+{
+    struct fixture *f = *state;
+    static struct reading reading;
+    pthread_t thread;
+
+    for (unsigned i = 0; i < READ_BESIDE; i++)
+        assert_int_equal(past_commit(&f->past, f->store, "main", PAST_COMMITS, VARVE_BUFFERED), VARVE_OK);
+    reading = (struct reading){ .store = f->store, .past = f->past };
+    assert_int_equal(pthread_create(&thread, NULL, read_beside, &reading), 0);
+    for (unsigned i = 0; i < 30; i++) {
+        assert_int_equal(past_commit(&f->past, f->store, "main", PAST_COMMITS, VARVE_BUFFERED), VARVE_OK);
+        if (i % 6 == 5)
+            assert_int_equal(past_ref(&f->past, f->store, "main", f->past.commit_count - 3), VARVE_OK);
+        if (i % 4 == 3)
+            persist(f);
+        if (i % 5 == 4) {
+            assert_int_equal(past_remove(&f->past, f->store, i / 5), VARVE_OK);
+            assert_int_equal(past_tidy(f->store, 1 << 20), VARVE_OK);
+        }
+    }
+    reading.stop = true;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    if (reading.rc != VARVE_OK)
+        fail_msg("%s", reading.words);
+    assert_true(reading.rounds > 0);
+    assert_all_there(f);
+}
+
 /* ---- Damage ------------------------------------------------------------------------------------- */
 
 static void flip(const char *path, long at)
@@ -925,6 +986,7 @@ int main(void)
         TEST(pages_are_found_when_the_oldest_versions_are_gone),
         TEST(what_is_held_stays_until_the_hold_goes),
         TEST(retention_takes_from_the_old_end),
+        TEST(readers_see_whole_commits_while_others_are_made_and_go),
         TEST(a_missing_or_damaged_file_is_named_and_never_zeros),
         TEST(rot_in_the_newest_image_is_healed),
         TEST(every_byte_of_commits_is_believed_or_refused),
