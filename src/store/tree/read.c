@@ -387,6 +387,10 @@ void vv_tree_source(struct vv_place *place, const varve_module_id *module, const
     if (version == NULL || version->tree.page_count == 0 || is_rotten(place, module) ||
         vv_tree_version_take(version, VV_PART_MEMORY, &handle) != VARVE_OK)
         return;
+    if (vv_shelf_is_crowded(&place->shelf)) { /* each stays open as long as it is mapped: read instead */
+        vv_tree_version_give(handle);
+        return;
+    }
     source->file = handle->file;
     source->pages =
         version->tree.page_count < wanted->page_count ? version->tree.page_count : wanted->page_count;

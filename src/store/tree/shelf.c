@@ -464,6 +464,14 @@ void vv_tree_version_give(struct vv_handle *handle)
     vv_shelf_unlock(shelf);
 }
 
+bool vv_shelf_is_crowded(struct vv_shelf *shelf)
+{
+    vv_shelf_lock(shelf);
+    const bool crowded = shelf->open_count > OPEN_FILES;
+    vv_shelf_unlock(shelf);
+    return crowded;
+}
+
 /* ---- Directories -------------------------------------------------------------------------------- */
 
 void vv_shelf_init(struct vv_shelf *shelf, const struct vv_dir *dir, const struct vv_module_source *modules)

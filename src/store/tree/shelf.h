@@ -128,6 +128,8 @@ bool vv_shelf_put(struct vv_shelf *shelf, struct vv_tree_version *version, struc
  * missing. */
 varve_status vv_tree_version_take(struct vv_tree_version *version, enum vv_part part, struct vv_handle **handle);
 void vv_tree_version_give(struct vv_handle *handle);
+/* More files are in use than should be open: who can do without keeps none. */
+bool vv_shelf_is_crowded(struct vv_shelf *shelf);
 
 /* ---- Locators ----------------------------------------------------------------------------------- */
 
