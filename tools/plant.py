@@ -124,7 +124,7 @@ def main():
             if (plant, program) in jobs:
                 told.update(jobs[plant, program].result())
         cells = " ".join("%8s" % (told.get(name, "") or ("-" if name in told else "")) for name in HARNESSES)
-        print("%-20s %s  %s" % (plant or "none", cells, words))
+        print("%-20s %s  %s" % (plant or "none", cells, words), flush=True)
         if harness is not None and not isinstance(told.get(harness), int) or told.get(harness) == 0:
             wrong.append("%s: %s does not find it" % (plant, harness))
         if harness is None and any(told.values()):
