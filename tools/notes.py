@@ -306,7 +306,7 @@ def journal(root):
 
     def step(title, noted):
         beside(title, dict.fromkeys(noted, ""), rows_of(varve(folder, "ls", "--files")),
-               lambda text: names.short(text.replace("log.0000000000001000", "log")))
+               lambda text: names.short(text.replace("log.0000000000001000", "log")), r"^log\.")
 
     step("Deltas go to an append-only log", ["head", "log"])
     varve(folder, "gc", "--snapshot")

@@ -10,7 +10,7 @@ varve -q --store whole tag v1
 varve -q --store whole meta k v
 varve -q --store whole poke text 0 s:third
 varve -q --store whole poke text 8192 s:fourth
-log=$(cd whole && ls log.*)
+log=$(cd whole && ls log.* | head -n 1) # the one behind it is made ahead, and empty
 used=$(od -A d -v -t x1 "whole/$log" | awk '{ for (i = 2; i <= NF; i++) if ($i != "00") last = $1 } END { print last + 16 }')
 
 # try WHAT FILE COMMAND...: it may work, or fail and name the file.

@@ -35,12 +35,13 @@ exits 'without the limit it goes on' 0 varve --store limit meta k v
 mkdir small
 if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=8m varve-test small 2>/dev/null; then
     trap 'umount small 2>/dev/null || umount -l small' EXIT
+    head -c 131072 /dev/zero >small/room # what is taken away later
     fill small/s '' 'a full disk' 'space'
     dd if=/dev/zero of=small/rest bs=4096 2>/dev/null || true
     exits 'not a byte left: reading works' 0 varve --store small/s log
     exits 'and fsck' 0 varve --store small/s fsck
     exits 'no new store' 1 varve init small/t
-    rm small/rest
+    rm small/rest small/room
     exits 'after room was made it goes on' 0 varve --store small/s meta k2 v2
     is 'as before' 'no damage' sh -c 'varve --store small/s fsck | tail -n 1'
     umount small

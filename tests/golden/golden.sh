@@ -4,23 +4,23 @@
 for version in "$HERE"/[0-9]*; do
     for layout in journal tree chain flat; do
         [ -f "$version/$layout.tar.gz" ] || continue
-        what="format $(basename "$version"), $layout"
+        store="format $(basename "$version"), $layout"
         tar -xzf "$version/$layout.tar.gz"
         cd "$layout"
-        is "$what: its commits" "$(cat "$version/commits")" sh -c "varve log --json | jq -r '\"\\(.id) \\(.root)\"'"
-        is "$what: no damage" 'no damage' varve fsck
-        is "$what: bytes" 'entry number 6' varve peek ledger 49152 --type str
-        is "$what: of the past" 'entry number 2' varve peek ledger 16384 --type str --at v1~6
-        is "$what: numbers" 36 varve peek heap 96 --type u32
-        is "$what: a tag" 0 varve peek heap 0 --type u8 --at v1
-        is "$what: named values" hello varve meta greeting
-        is "$what: moves" restore sh -c "varve log --moves --json | jq -r .move | sed -n 2p"
-        exits "$what: it goes on" 0 varve -q poke ledger 0 s:on
-        is "$what: from there" on varve peek ledger 0 --type str
-        is "$what: no damage" 'no damage' varve fsck
-        exits "$what: gc" 0 varve gc
-        is "$what: no damage" 'no damage' varve fsck
-        is "$what: all is there" 'entry number 6' varve peek ledger 49152 --type str
+        is "$store: its commits" "$(cat "$version/commits")" sh -c "varve log --json | jq -r '\"\\(.id) \\(.root)\"'"
+        is "$store: no damage" 'no damage' varve fsck
+        is "$store: bytes" 'entry number 6' varve peek ledger 49152 --type str
+        is "$store: of the past" 'entry number 2' varve peek ledger 16384 --type str --at v1~6
+        is "$store: numbers" 36 varve peek heap 96 --type u32
+        is "$store: a tag" 0 varve peek heap 0 --type u8 --at v1
+        is "$store: named values" hello varve meta greeting
+        is "$store: moves" restore sh -c "varve log --moves --json | jq -r .move | sed -n 2p"
+        exits "$store: it goes on" 0 varve -q poke ledger 0 s:on
+        is "$store: from there" on varve peek ledger 0 --type str
+        is "$store: no damage" 'no damage' varve fsck
+        exits "$store: gc" 0 varve gc
+        is "$store: no damage" 'no damage' varve fsck
+        is "$store: all is there" 'entry number 6' varve peek ledger 49152 --type str
         cd ..
     done
 done
