@@ -239,8 +239,7 @@ static void take_digest(const struct sweep *s, const char *at, uint8_t digest[VV
     vv_hasher_put(&hasher, repeats.told, repeats.told_size);
     for (unsigned step = 0; step < SWEEP_STEPS; step++) {
         vv_hasher_u64(&hasher, sweep_expect(&s->shared->ledger, step));
-        if (s->shared->ledger.steps[step].ended)
-            vv_hasher_put(&hasher, s->shared->ledger.steps[step].evidence, SWEEP_EVIDENCE);
+        vv_hasher_put(&hasher, s->shared->ledger.steps[step].evidence, SWEEP_EVIDENCE);
     }
     vv_hasher_end(&hasher, digest);
 }

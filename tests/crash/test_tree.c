@@ -119,5 +119,6 @@ int main(int argc, char **argv)
         { "recovery", prepare, run, check, reopen, is_hint, PLAN(little) },
     };
 
+    sweep_repeats(NULL, 0);
     return sweep_main(argc, argv, ops, sizeof ops / sizeof *ops);
 }
