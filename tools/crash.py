@@ -12,6 +12,8 @@ WORDS = {
     "full": "full disks",
     "hold": "openings beside another",
     "drive": "operations at random",
+    "flat-power": "flat: after a power loss",
+    "chain-power": "chain: after a power loss",
 }
 LINE = re.compile(r"^tally: (\S+) (\d+) (\d+)$", re.M)
 
