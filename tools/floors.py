@@ -165,7 +165,7 @@ def check_foreign():
     # A path begins where no word and no closing bracket ends: page/root and <scratch>/work are none.
     begin, end = rb"(?<![\w.)}>\]])", rb"(?![\w.-])"
     paths = [begin + re.escape(path.encode()) + end for path in (ROOT, home) if len(path) > 1]
-    paths += [begin + rb"/work/\w", begin + rb"/(?:home|Users)/\w+/"]
+    paths += [begin + rb"/" + rb"work/\w", begin + rb"/(?:home|Users)/\w+/"]
     pattern = re.compile(b"|".join(paths))
     for name in tracked.decode().split("\0"):
         path = os.path.join(ROOT, name)

@@ -1,8 +1,8 @@
 /* sweep.c - see sweep.h.
  *
  *   <scratch>/base/store     what `prepare` made; copied for each point
- *   <scratch>/work/store     where `run` works, and what is checked
- *   <scratch>/again/store    a copy of work after a kill, for the recovery sweep
+ *   <scratch>/trial/store    where `run` works, and what is checked
+ *   <scratch>/again/store    a copy of it after a kill, for the recovery sweep
  * All that a child tells goes through `shared`: a page that outlives it. In a program that repeats (see sweep_repeats)
  * chance and time are the same in every run, so that most points leave a disk, byte for byte, that another one left. */
 #include "sweep.h"
@@ -717,7 +717,7 @@ void sweep_run(const struct sweep_op *op, bool quiet, struct sweep_report *repor
     }
     scratch_new(s.root);
     (void)snprintf(s.base, sizeof s.base, "%s/base", s.root);
-    (void)snprintf(s.work, sizeof s.work, "%s/work", s.root);
+    (void)snprintf(s.work, sizeof s.work, "%s/trial", s.root);
     (void)snprintf(s.again, sizeof s.again, "%s/again", s.root);
     if (begin(&s)) {
         sweep_kills(&s);

@@ -10,9 +10,9 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs none /run
 mount -t tmpfs none /mnt
-mkdir -p /mnt/disk /mnt/work /dev/mapper
-mount -t hostfs none /mnt/work -o "$WORK"
-exec >>/mnt/work/said 2>&1
+mkdir -p /mnt/disk /mnt/shared /dev/mapper
+mount -t hostfs none /mnt/shared -o "$WORK"
+exec >>/mnt/shared/said 2>&1
 
 drivers=$(echo /usr/lib/uml/modules/*/kernel/drivers)
 for module in md/dm-mod md/dm-bufio md/dm-log-writes md/dm-snapshot; do

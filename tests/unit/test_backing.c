@@ -200,8 +200,7 @@ static void zero_pages_are_holes(void **state)
     assert_int_equal(live(f, true), VARVE_OK);
     assert_int_equal(stat(path, &after), 0);
     assert_shown(f);
-    if (after.st_blocks == before.st_blocks)
-        skip(); /* no holes here */
+    assert_true(before.st_blocks >= 64 * 8); /* the scratch is in memory, where there are holes */
     assert_true(after.st_blocks <= 8 * 8 + 8);
 }
 
