@@ -15,6 +15,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -518,6 +519,59 @@ varve_status vv_dir_each(const struct vv_dir *dir, vv_name_fn each, void *contex
     const int number = dir->vfs->list(dir->vfs, dir->fd, each, context);
 
     return number == 0 ? VARVE_OK : vv_fail_errno(number, "list a directory");
+}
+
+struct listing {
+    struct vv_names *names;
+    size_t room;
+    varve_status rc;
+};
+
+static int list_name(void *context, const char *name)
+{
+    struct listing *listing = context;
+    struct vv_names *names = listing->names;
+    varve_status rc = VARVE_OK;
+
+    if (names->count == listing->room) {
+        const size_t room = 2 * listing->room + 16;
+        TRY(vv_resize(&names->list, room, sizeof *names->list));
+        listing->room = room;
+    }
+    TRY(vv_strdup(&names->list[names->count], name));
+    names->count++;
+out:
+    listing->rc = rc;
+    return rc != VARVE_OK;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+varve_status vv_dir_names(const struct vv_dir *dir, struct vv_names *names)
+{
+    struct listing listing = { .names = names };
+    varve_status rc = VARVE_OK;
+
+    *names = VV_NAMES_NONE;
+    TRY(vv_dir_each(dir, list_name, &listing));
+    TRY(listing.rc);
+    if (names->count > 1)
+        qsort(names->list, names->count, sizeof *names->list, by_text);
+out:
+    if (rc != VARVE_OK)
+        vv_names_release(names);
+    return rc;
+}
+
+void vv_names_release(struct vv_names *names)
+{
+    for (size_t i = 0; i < names->count; i++)
+        vv_free(names->list[i]);
+    vv_free(names->list);
+    *names = VV_NAMES_NONE;
 }
 
 static int unlink_again_if_interrupted(const struct vv_dir *dir, const char *name)

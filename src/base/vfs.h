@@ -101,6 +101,14 @@ varve_status vv_dir_create(const struct vv_vfs *vfs, const char *path, bool *exi
 varve_status vv_dir_create_at(const struct vv_dir *parent, const char *name); /* existing is fine; not synced */
 varve_status vv_dir_sync(const struct vv_dir *dir); /* VARVE_UNCERTAIN on failure */
 varve_status vv_dir_each(const struct vv_dir *dir, vv_name_fn each, void *context);
+/* All of them, sorted, for who changes the directory on the way; end with vv_names_release. On failure there are none. */
+struct vv_names {
+    char **list;
+    size_t count;
+};
+#define VV_NAMES_NONE ((struct vv_names){ .list = NULL })
+varve_status vv_dir_names(const struct vv_dir *dir, struct vv_names *names);
+void vv_names_release(struct vv_names *names);
 /* INVALID unless the directory is this user's own and nobody else may write into it. */
 varve_status vv_dir_private(const struct vv_dir *dir);
 varve_status vv_dir_unlink(const struct vv_dir *dir, const char *name); /* absent is fine */

@@ -9,30 +9,6 @@
 
 #include "base/alloc.h"
 
-struct names {
-    char **list;
-    size_t count;
-    varve_status rc;
-};
-
-static int collect(void *context, const char *name)
-{
-    struct names *names = context;
-
-    if (strcmp(name, ".varve") == 0)
-        return 0;
-    names->rc = vv_resize(&names->list, names->count + 1, sizeof *names->list);
-    if (names->rc == VARVE_OK)
-        names->rc = vv_strdup(&names->list[names->count], name);
-    names->count += names->rc == VARVE_OK;
-    return names->rc != VARVE_OK;
-}
-
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* Length and names of a file. False: it is a directory, or has gone meanwhile. */
 static bool measure(const struct vv_dir *dir, const char *name, struct vv_file_facts *facts)
 {
@@ -57,14 +33,13 @@ static bool measure(const struct vv_dir *dir, const char *name, struct vv_file_f
 varve_status vv_files_each(const struct vv_dir *dir, const char *prefix, vv_files_what_fn what,
                            void *what_context, vv_file_facts_fn each, void *context)
 {
-    struct names names = { .count = 0 };
+    struct vv_names names;
     varve_status rc = VARVE_OK;
 
-    TRY(vv_dir_each(dir, collect, &names));
-    TRY(names.rc);
-    if (names.count > 1)
-        qsort(names.list, names.count, sizeof *names.list, by_text);
+    TRY(vv_dir_names(dir, &names));
     for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
+        if (strcmp(names.list[i], ".varve") == 0)
+            continue;
         char path[NAME_MAX + 160], text[VV_FILES_WORDS];
         struct vv_file_facts facts = { .path = path };
         facts.what = what(what_context, names.list[i], text);
@@ -73,9 +48,7 @@ varve_status vv_files_each(const struct vv_dir *dir, const char *prefix, vv_file
         (void)snprintf(path, sizeof path, "%s%s", prefix, names.list[i]);
         rc = each(context, &facts);
     }
+    vv_names_release(&names);
 out:
-    for (size_t i = 0; i < names.count; i++)
-        vv_free(names.list[i]);
-    vv_free(names.list);
     return rc;
 }

@@ -157,58 +157,22 @@ static varve_status take_lock(varve_store *store, bool beside, uint32_t wait_ms)
 
 /* ---- Making a store --------------------------------------------------------------------------- */
 
-struct names {
-    char **name;
-    size_t count;
-    varve_status rc;
-};
-
-static int collect(void *context, const char *name)
+static bool is_own(const char *name)
 {
-    struct names *names = context;
-
-    if (strcmp(name, ".varve") == 0)
-        return 0;
-    names->rc = vv_resize(&names->name, names->count + 1, sizeof *names->name);
-    if (names->rc == VARVE_OK)
-        names->rc = vv_strdup(&names->name[names->count], name);
-    if (names->rc == VARVE_OK)
-        names->count++;
-    return names->rc != VARVE_OK;
-}
-
-static void names_release(struct names *names)
-{
-    for (size_t i = 0; i < names->count; i++)
-        vv_free(names->name[i]);
-    vv_free(names->name);
-    *names = (struct names){ .name = NULL };
-}
-
-/* All names in a directory but .varve. */
-static varve_status names_in(const struct vv_dir *dir, struct names *names)
-{
-    varve_status rc = VARVE_OK;
-
-    *names = (struct names){ .name = NULL };
-    TRY(vv_dir_each(dir, collect, names));
-    TRY(names->rc);
-out:
-    if (rc != VARVE_OK)
-        names_release(names);
-    return rc;
+    return strcmp(name, ".varve") == 0;
 }
 
 static varve_status must_be_empty(varve_store *store)
 {
-    struct names names;
-    varve_status rc = names_in(&store->dir, &names);
+    struct vv_names names;
+    varve_status rc = vv_dir_names(&store->dir, &names);
 
-    if (rc == VARVE_OK && names.count > 0)
-        rc = vv_fail(VARVE_EXISTS,
-                     "%s: the directory is no store and not empty (%s): give an empty or a new one",
-                     store->path, names.name[0]);
-    names_release(&names);
+    for (size_t i = 0; rc == VARVE_OK && i < names.count; i++)
+        if (!is_own(names.list[i]))
+            rc = vv_fail(VARVE_EXISTS,
+                         "%s: the directory is no store and not empty (%s): give an empty or a new one",
+                         store->path, names.list[i]);
+    vv_names_release(&names);
     return rc;
 }
 
@@ -216,13 +180,15 @@ static varve_status must_be_empty(varve_store *store)
  * them. */
 static varve_status wipe(const struct vv_dir *dir, unsigned depth)
 {
-    struct names names;
+    struct vv_names names;
     struct vv_dir inner = VV_DIR_NONE;
     varve_status rc = VARVE_OK;
 
-    TRY(names_in(dir, &names));
+    TRY(vv_dir_names(dir, &names));
     for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
-        const char *name = names.name[i];
+        const char *name = names.list[i];
+        if (is_own(name))
+            continue;
         int number = dir->vfs->unlink(dir->vfs, dir->fd, name, false);
         if ((number == EISDIR || number == EPERM) && depth > 0) {
             rc = vv_dir_open_at(dir, name, &inner);
@@ -234,7 +200,7 @@ static varve_status wipe(const struct vv_dir *dir, unsigned depth)
         if (number != 0 && number != ENOENT)
             rc = vv_fail_errno(number, "remove half-made %s", name);
     }
-    names_release(&names);
+    vv_names_release(&names);
 out:
     return rc;
 }

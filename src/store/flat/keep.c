@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/plant.h"
+#include "store/files.h"
 #include "store/flat/place.h"
 
 /* ---- What is needed ----------------------------------------------------------------------------- */
@@ -328,51 +329,6 @@ out:
     return rc;
 }
 
-/* Names in the store's directory. */
-struct names {
-    char (*name)[VV_FLAT_NAME];
-    size_t count, room;
-    varve_status rc;
-};
-
-static int collect(void *context, const char *name)
-{
-    struct names *names = context;
-
-    if (strlen(name) >= VV_FLAT_NAME || strcmp(name, ".varve") == 0)
-        return 0;
-    if (names->count == names->room) {
-        const size_t room = 2 * names->room + 16;
-        names->rc = vv_resize(&names->name, room, sizeof *names->name);
-        if (names->rc != VARVE_OK)
-            return 1;
-        names->room = room;
-    }
-    memcpy(names->name[names->count++], name, strlen(name) + 1);
-    return 0;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
-/* Sorted; the caller frees `name`. */
-static varve_status names_of(const struct vv_dir *dir, struct names *names)
-{
-    varve_status rc = VARVE_OK;
-
-    *names = (struct names){ .count = 0 };
-    TRY(vv_dir_each(dir, collect, names));
-    TRY(names->rc);
-    if (names->count > 1)
-        qsort(names->name, names->count, sizeof *names->name, by_name);
-out:
-    if (rc != VARVE_OK)
-        vv_free(names->name);
-    return rc;
-}
-
 bool vv_flat_is_debris(const struct vv_place *place, const char *name)
 {
     varve_module_id module;
@@ -414,20 +370,20 @@ static uint64_t bytes_of(const struct vv_dir *dir, const char *name)
 
 static varve_status drop_debris(struct vv_place *place, bool dry, uint64_t *freed)
 {
-    struct names names;
+    struct vv_names names;
     varve_status rc = VARVE_OK;
 
-    TRY(names_of(place->dir, &names));
+    TRY(vv_dir_names(place->dir, &names));
     for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
-        if (!vv_flat_is_debris(place, names.name[i]) && !shows_nothing(place, names.name[i]))
+        if (!vv_flat_is_debris(place, names.list[i]) && !shows_nothing(place, names.list[i]))
             continue;
-        const uint64_t bytes = bytes_of(place->dir, names.name[i]);
+        const uint64_t bytes = bytes_of(place->dir, names.list[i]);
         if (!dry)
-            rc = vv_dir_unlink(place->dir, names.name[i]);
+            rc = vv_dir_unlink(place->dir, names.list[i]);
         if (rc == VARVE_OK)
             *freed += bytes;
     }
-    vv_free(names.name);
+    vv_names_release(&names);
 out:
     return rc;
 }
@@ -579,53 +535,41 @@ static const struct vv_version *version_by_text(const struct vv_place *place, co
 }
 
 /* In the notes' words. */
-static void describe(const struct vv_place *place, const char *name, char words[96])
+static const char *describe(void *context, const char *name, char words[VV_FILES_WORDS])
 {
+    const struct vv_place *place = context;
     const struct vv_version *version = version_by_text(place, name);
     char text[VV_FLAT_NAME];
 
-    if (version != NULL && version->first != 0)
-        (void)snprintf(words, 96, "module commit of r%llu", (unsigned long long)version->first);
-    else if (version != NULL)
-        (void)snprintf(words, 96, "module commit of a deleted commit");
-    else if (vv_pointer_is_name(name, NULL)) {
-        version = vv_dir_readlink(place->dir, name, text, sizeof text) == VARVE_OK ? version_by_text(place, text)
-                                                                                   : NULL;
-        if (version != NULL && version->first != 0)
-            (void)snprintf(words, 96, "points to commit%llu", (unsigned long long)version->first);
-        else
-            (void)snprintf(words, 96, "points to no commit");
-    } else if (vv_backing_is_name(name, NULL))
-        (void)snprintf(words, 96, "mmap backing file");
-    else if (strcmp(name, "commits") == 0)
-        (void)snprintf(words, 96, "contains commits' store");
-    else
-        (void)snprintf(words, 96, vv_flat_is_debris(place, name) ? "of no commit: gc removes it"
-                                                                 : "not a file of the store");
+    if (version != NULL && version->first == 0)
+        return "module commit of a deleted commit";
+    if (version != NULL) {
+        (void)snprintf(words, VV_FILES_WORDS, "module commit of r%llu", (unsigned long long)version->first);
+        return words;
+    }
+    if (vv_pointer_is_name(name, NULL)) {
+        if (vv_dir_readlink(place->dir, name, text, sizeof text) == VARVE_OK)
+            version = version_by_text(place, text);
+        if (version == NULL || version->first == 0)
+            return "points to no commit";
+        (void)snprintf(words, VV_FILES_WORDS, "points to commit%llu", (unsigned long long)version->first);
+        return words;
+    }
+    if (vv_backing_is_name(name, NULL))
+        return "mmap backing file";
+    if (strcmp(name, "commits") == 0)
+        return "contains commits' store";
+    return vv_flat_is_debris(place, name) ? "of no commit: gc removes it" : "not a file of the store";
 }
 
 varve_status vv_flat_files(struct vv_place *place, vv_file_facts_fn each, void *context)
 {
-    struct names names = { .count = 0 };
-    struct vv_file file = VV_FILE_NONE;
-    char words[96];
     varve_status rc = VARVE_OK;
 
     vv_flat_take_turn(place);
     TRY(vv_flat_number_versions(place));
-    TRY(names_of(place->dir, &names));
-    for (size_t i = 0; rc == VARVE_OK && i < names.count; i++) {
-        struct vv_file_facts facts = { .path = names.name[i], .links = 1, .what = words };
-        describe(place, names.name[i], words);
-        if (vv_file_open(place->dir, names.name[i], VV_OPEN_READ, &file) == VARVE_OK) {
-            (void)vv_file_size(&file, &facts.bytes);
-            (void)vv_file_look(&file, &facts.links, NULL);
-        }
-        vv_file_close(&file);
-        rc = each(context, &facts);
-    }
+    TRY(vv_files_each(place->dir, "", describe, place, each, context));
 out:
-    vv_free(names.name);
     vv_flat_end_turn(place);
     return rc;
 }

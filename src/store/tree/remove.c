@@ -23,41 +23,6 @@ void vv_tree_name(struct vv_place *place, const char *prefix, char name[VV_TREE_
 
 /* ---- Unlinking ---------------------------------------------------------------------------------- */
 
-struct names {
-    char (*list)[VV_TREE_NAME];
-    size_t count, room;
-    varve_status rc;
-};
-
-/* A longer name is nothing of ours: it is left, and its directory with it. */
-static int note_name(void *context, const char *name)
-{
-    struct names *names = context;
-
-    if (strlen(name) >= VV_TREE_NAME)
-        return 0;
-    if (names->count == names->room) {
-        const size_t room = 2 * names->room + 16;
-        names->rc = vv_resize(&names->list, room, sizeof *names->list);
-        if (names->rc != VARVE_OK)
-            return 1;
-        names->room = room;
-    }
-    (void)snprintf(names->list[names->count++], VV_TREE_NAME, "%s", name);
-    return 0;
-}
-
-static varve_status names_in(const struct vv_dir *dir, struct names *names)
-{
-    *names = (struct names){ .list = NULL };
-    varve_status rc = vv_dir_each(dir, note_name, names);
-    if (rc == VARVE_OK)
-        rc = names->rc;
-    if (rc != VARVE_OK)
-        vv_free(names->list);
-    return rc;
-}
-
 /* What a file's last name gives back. */
 static void count_file(const struct vv_dir *dir, const char *name, uint64_t *freed)
 {
@@ -73,7 +38,7 @@ static void count_file(const struct vv_dir *dir, const char *name, uint64_t *fre
 
 static varve_status unlink_in(const struct vv_dir *parent, const char *name, unsigned depth, uint64_t *freed)
 {
-    struct names names = { .list = NULL };
+    struct vv_names names = VV_NAMES_NONE;
     struct vv_dir dir = VV_DIR_NONE;
     varve_status rc = vv_dir_open_at(parent, name, &dir);
 
@@ -87,10 +52,11 @@ static varve_status unlink_in(const struct vv_dir *parent, const char *name, uns
     TRY(rc);
     if (depth > DEPTH)
         TRY(vv_fail(VARVE_CORRUPT, "%s: there is a directory in it that is nobody's", name));
-    TRY(names_in(&dir, &names));
+    TRY(vv_dir_names(&dir, &names));
     for (size_t i = 0; rc == VARVE_OK && i < names.count; i++)
-        rc = unlink_in(&dir, names.list[i], depth + 1, freed);
-    vv_free(names.list);
+        if (strlen(names.list[i]) < VV_TREE_NAME) /* a longer one is nothing of ours: it is left, and its directory */
+            rc = unlink_in(&dir, names.list[i], depth + 1, freed);
+    vv_names_release(&names);
     vv_dir_close(&dir);
     TRY(rc);
     TRY(vv_dir_remove(parent, name));
@@ -574,7 +540,7 @@ static void sweep_one(struct vv_place *place, const char *name)
 }
 
 /* Directories that should be there. */
-static void tell_missing(struct vv_place *place, const struct names *names)
+static void tell_missing(struct vv_place *place, const struct vv_names *names)
 {
     struct vv_table there;
     varve_root root;
@@ -600,14 +566,14 @@ static void tell_missing(struct vv_place *place, const struct names *names)
 
 varve_status vv_tree_sweep(struct vv_place *place)
 {
-    struct names names = { .list = NULL };
+    struct vv_names names = VV_NAMES_NONE;
     varve_status rc = VARVE_OK;
 
-    TRY(names_in(&place->dir, &names));
+    TRY(vv_dir_names(&place->dir, &names));
     tell_missing(place, &names);
     for (size_t i = 0; i < names.count; i++)
         sweep_one(place, names.list[i]);
-    vv_free(names.list);
+    vv_names_release(&names);
 out:
     return rc;
 }
