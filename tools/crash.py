@@ -13,6 +13,7 @@ WORDS = {
     "hold": "openings beside another",
     "drive": "operations at random",
     "flat-power": "flat: after a power loss",
+    "clone-power": "clones after a power loss",
     "chain-power": "chain: after a power loss",
 }
 LINE = re.compile(r"^tally: (\S+) (\d+) (\d+)$", re.M)

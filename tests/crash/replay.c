@@ -262,11 +262,16 @@ static void take_call(void *context, const struct vv_double_event *event)
         path_of(replay, event->fd, call->path);
         call->node = fstat(event->fd, &status) == 0 ? status.st_ino : 0;
     }
-    if (event->call == VV_CALL_WRITE) {
+    if (event->call == VV_CALL_WRITE || event->call == VV_CALL_COPY) {
+        uint8_t *bytes = replay->arena + shared->used;
         if (event->size > ARENA - shared->used)
             give_up("too many bytes", "");
         call->data = shared->used;
-        memcpy(replay->arena + shared->used, event->data, event->size);
+        if (event->call == VV_CALL_WRITE)
+            memcpy(bytes, event->data, event->size);
+        else if (pread(event->fd, bytes, event->size, 0) != (ssize_t)event->size)
+            give_up("read back a copy", call->path);
+        call->call = VV_CALL_WRITE; /* a copy is a write of all of it */
         shared->used += event->size;
     }
     __atomic_store_n(&shared->call_count, shared->call_count + 1, __ATOMIC_RELEASE);
@@ -528,8 +533,7 @@ static void tell_history(struct history *h)
         case VV_CALL_SYNC_DIR:
             tell_sync(h, call, at);
             break;
-        case VV_CALL_COPY:
-            give_up("copies of files are not modelled", call->path);
+        case VV_CALL_COPY: /* recorded as a write */
         case VV_CALL_COUNT:
             break;
         }
