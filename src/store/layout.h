@@ -1,7 +1,7 @@
 /* layout.h - the contract of a layout: where the bytes of commits lie and when a commit is durable.
  *
  * Everything else is shared: trees, states, images, sessions, what a revision means. Layouts do not know each
- * other; store.c picks one. Calls are made by store.c and session.c only.
+ * other; store.c picks one. Who calls stands above it: the rest of this folder, and the door (varve.c).
  *
  * Threads: `prepare`, `view`, `read*` and the look-ups may run on any thread at once; `publish` and
  * `move_refs` are serialised by the layout itself. */
@@ -238,8 +238,8 @@ struct vv_layout {
      * the first 1024 is removed, and so on. */
     varve_status (*remove)(struct vv_place *place, const varve_commit_id *ids, size_t count, int64_t time_ns);
 
-    /* A commit that this store never had was removed where it was: `ancestor` steps over it, to `before` (zeros: there is
-     * none). Lasts as a BUFFERED commit does. For who copies a history (clone.c). */
+    /* A commit that this store never had was removed where it was: `ancestor` steps over it, to `before` (zeros:
+     * there is none). Lasts as a BUFFERED commit does. For who copies a history (clone.c). */
     varve_status (*bury)(struct vv_place *place, const varve_commit_id *id, const varve_commit_id *before);
 
     /* A commit in two steps: prepare outside any lock, then the one instant. `move` may be NULL (detached).
