@@ -204,6 +204,7 @@ varve_status varve_store_clone(varve_store *store, const char *path, const varve
     TRY(vv_door_need(store, "store"));
     TRY(vv_door_need(path, "path"));
     TRY(vv_door_options(&options, sizeof options, given, "varve_clone_options"));
+    TRY(vv_door_flags(options.flags, VARVE_CLONE_SALVAGE, "varve_clone_options"));
     if (options.layout > VARVE_LAYOUT_JOURNAL)
         TRY(vv_fail(VARVE_MISUSE, "varve_clone_options has a layout that does not exist"));
     TRY(vv_store_clone(store, &vv_vfs_system, path, &options));

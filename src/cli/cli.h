@@ -106,6 +106,8 @@ int cli_find_store(struct cli *cli);
 int cli_open_store(struct cli *cli, bool read_only);
 /* Also begin a session: at `cli->at` (looking), or on the branch's head, to be committed. */
 int cli_begin(struct cli *cli, bool looking);
+/* Tell what a store finds about itself: notes only with --verbose. */
+void cli_finding(void *context, const varve_finding *finding);
 /* Tell how far long work is, and take that line away again. */
 int cli_progress(void *context, const varve_progress *progress); /* context: the struct cli */
 void cli_progress_end(struct cli *cli);

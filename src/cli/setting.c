@@ -180,7 +180,7 @@ static bool search_upward(char path[4096])
     }
 }
 
-static void on_finding(void *context, const varve_finding *finding)
+void cli_finding(void *context, const varve_finding *finding)
 {
     const struct cli *cli = context;
 
@@ -257,7 +257,7 @@ int cli_open_store(struct cli *cli, bool read_only)
     options.flags = read_only ? VARVE_STORE_READ_ONLY : 0;
     cli->looks = read_only;
     options.wait_ms = (uint32_t)wait_ms;
-    options.finding = on_finding;
+    options.finding = cli_finding;
     options.context = cli;
     if (varve_store_open(cli->store_path, &options, &cli->store, &error) != VARVE_OK)
         return cli_fail(cli, &error, NULL);

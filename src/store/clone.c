@@ -7,9 +7,12 @@
  *   DONE     persist; `.varve/cloning`, which was there before the format, goes: until then nobody opens it
  * Laws: (C1) The source is only read, under a hold. (C2) Of commits, what is read is checked against its hash,
  * and each one's root is computed anew and must be the same; files are copied with what damage they have.
- * A commit whose parent the source does not retain is made from nothing, and its parent gets a tombstone. */
+ * A commit whose parent the source does not retain is made from nothing, and its parent gets a tombstone; so does, with
+ * SALVAGE, one that is damaged, and it is told of.  */
 #include "store/clone.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -21,6 +24,11 @@ struct module_copy {
     uint8_t *bytes; /* of pages and of their bases, in turn */
     size_t page_count, page_room;
 };
+struct vv_clone {
+    varve_store *from, *to;
+    const varve_clone_options *options;
+};
+
 /* One commit on its way. */
 struct copy {
     varve_store *from, *to;
@@ -346,9 +354,48 @@ out:
     return rc;
 }
 
-static varve_status copy_commits(varve_store *from, varve_store *to, const varve_clone_options *options)
+static void tell(const struct vv_clone *clone, const varve_commit_id *commit, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void tell(const struct vv_clone *clone, const varve_commit_id *commit, const char *format, ...)
 {
-    const uint64_t last = from->layout->last_number(from->place);
+    const varve_clone_options *options = clone->options;
+    char text[512];
+    const varve_finding finding = { .severity = VARVE_DAMAGE, .commit = commit, .text = text };
+    va_list arguments;
+
+    if (options->finding == NULL)
+        return;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    options->finding(options->context, &finding);
+}
+
+/* A damaged commit is left out: in the clone it is as if it had been deleted. */
+static varve_status leave_out(const struct vv_clone *clone, uint64_t number)
+{
+    const varve_store *from = clone->from, *to = clone->to;
+    struct vv_commit_facts facts = { .locator = 0 };
+    varve_commit_id id, before;
+    char why[400];
+    varve_status rc = VARVE_OK;
+
+    (void)snprintf(why, sizeof why, "%s", vv_words());
+    const bool known = from->layout->find_number(from->place, number, &id) == VARVE_OK;
+    tell(clone, known ? &id : NULL, "r%llu was left out: %s", (unsigned long long)number, why);
+    if (!known || from->layout->facts(from->place, &id, &facts) != VARVE_OK)
+        goto out; /* not even what it was can be read */
+    TRY(to->layout->ancestor(to->place, &facts.parent, &before));
+    rc = to->layout->bury(to->place, &id, &before);
+out:
+    vv_commit_facts_release(&facts);
+    return rc;
+}
+
+static varve_status copy_commits(const struct vv_clone *clone)
+{
+    const varve_clone_options *options = clone->options;
+    const uint64_t last = clone->from->layout->last_number(clone->from->place);
     varve_status rc = VARVE_OK;
 
     for (uint64_t number = 1; number <= last; number++) {
@@ -357,7 +404,13 @@ static varve_status copy_commits(varve_store *from, varve_store *to, const varve
         };
         if (options->progress != NULL && options->progress(options->context, &progress) != 0)
             return vv_fail(VARVE_CANCELLED, "the clone was stopped: what there is of it can be removed");
-        TRY(copy_commit(from, to, number));
+        rc = copy_commit(clone->from, clone->to, number);
+        if (rc == VARVE_CORRUPT && (options->flags & VARVE_CLONE_SALVAGE) != 0)
+            rc = leave_out(clone, number);
+        else if (rc == VARVE_CORRUPT)
+            rc = vv_fail_within(rc, "r%llu is damaged (`varve clone --salvage` leaves it out)",
+                                (unsigned long long)number);
+        TRY(rc);
     }
 out:
     return rc;
@@ -405,36 +458,60 @@ out:
     return rc;
 }
 
-static varve_status copy_ref(varve_store *from, varve_store *to, const struct vv_ref_facts *ref)
+/* Where a ref is to stand: where it stands in the source, or, when that was left out, before it. */
+static varve_status place_of(const struct vv_clone *clone, const struct vv_ref_facts *ref,
+                             varve_commit_id *at)
 {
-    const bool line = (to->layout->can & VV_CAN_BRANCH) == 0;
+    const varve_store *to = clone->to;
+    varve_status rc = VARVE_OK;
+
+    *at = ref->commit;
+    if (is_there(clone->to, at))
+        return VARVE_OK;
+    TRY(to->layout->ancestor(to->place, &ref->commit, at));
+    if (!is_there(clone->to, at))
+        *at = (varve_commit_id){ { 0 } };
+    tell(clone, &ref->commit, "%s named it, and %s", ref->name,
+         vv_id_is_zero(at) ? "is left out too" : "goes back to its nearest ancestor that was copied");
+out:
+    return rc;
+}
+
+static varve_status copy_ref(const struct vv_clone *clone, const struct vv_ref_facts *ref)
+{
+    const bool line = (clone->to->layout->can & VV_CAN_BRANCH) == 0;
     struct vv_move_facts *moves = NULL;
+    struct vv_move_facts last = { .what = "restore" };
     struct vv_ref_facts stands = { .moves = 0 };
     size_t count = 0;
     varve_status rc = VARVE_OK;
 
     /* Where main went along with the commits, it is only moved to where it stands. */
-    if (line && to->layout->ref_get(to->place, ref->name, &stands) == VARVE_OK) {
-        const struct vv_move_facts back = { .to = ref->commit, .what = "restore", .time_ns = 0 };
-        return vv_id_equal(&stands.commit, &ref->commit) ? VARVE_OK : move_ref(to, ref->name, &back);
+    rc = clone->to->layout->ref_get(clone->to->place, ref->name, &stands);
+    if (!line || rc == VARVE_NOT_FOUND) {
+        TRY(moves_of(clone->from, clone->to, ref->name, &moves, &count));
+        while (count > 0) {
+            stands.commit = moves[--count].to;
+            TRY(move_ref(clone->to, ref->name, &moves[count]));
+        }
     }
-    TRY(moves_of(from, to, ref->name, &moves, &count));
-    while (count > 0)
-        TRY(move_ref(to, ref->name, &moves[--count]));
+    TRY(place_of(clone, ref, &last.to));
+    rc = vv_id_equal(&stands.commit, &last.to) ? VARVE_OK : move_ref(clone->to, ref->name, &last);
 out:
     vv_free(moves);
     return rc;
 }
 
-static varve_status copy_refs(varve_store *from, varve_store *to)
+static varve_status copy_refs(const struct vv_clone *clone)
 {
+    const varve_store *from = clone->from;
     struct vv_ref_facts ref = { .moves = 0 };
     char after[sizeof ref.name] = "";
     varve_status rc = VARVE_OK;
 
     while ((rc = from->layout->ref_next(from->place, after[0] == '\0' ? NULL : after, &ref)) == VARVE_OK) {
         memcpy(after, ref.name, sizeof after);
-        TRY(copy_ref(from, to, &ref));
+        TRY(copy_ref(clone, &ref));
     }
 out:
     return rc == VARVE_END ? VARVE_OK : rc;
@@ -486,17 +563,24 @@ varve_status vv_store_clone(varve_store *source, const struct vv_vfs *vfs, const
     };
     const struct vv_layout *layout = vv_layout_with(make.layout);
     const uint64_t hold = source->layout->hold(source->place); /* (C1) */
+    struct vv_layout_stat stat = { .damaged = false };
     bool locked = false;
-    const bool as_files = hold_still(source, layout, &locked);
+    const bool as_files = (options->flags & VARVE_CLONE_SALVAGE) == 0 && hold_still(source, layout, &locked);
     varve_store *made = NULL;
     varve_status rc = VARVE_OK;
 
+    source->layout->stat(source->place, &stat);
+    if (stat.damaged && (options->flags & VARVE_CLONE_SALVAGE) == 0)
+        TRY(vv_fail(
+            VARVE_CORRUPT,
+            "the store is damaged: `varve fsck` tells what, `varve clone --salvage` leaves that out"));
     if (layout != NULL)
         TRY(check_refs(source, layout));
     TRY(vv_store_begin_clone(vfs, path, &make, as_files ? source : NULL, &made));
     if (!as_files) {
-        TRY(copy_commits(source, made, options));
-        TRY(copy_refs(source, made));
+        const struct vv_clone clone = { .from = source, .to = made, .options = options };
+        TRY(copy_commits(&clone));
+        TRY(copy_refs(&clone));
     }
     TRY(made->layout->persist(made->place));
     TRY(vv_store_end_clone(made));

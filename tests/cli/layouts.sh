@@ -76,6 +76,26 @@ for layout in chain flat; do
     rm -rf l
 done
 
+# One commit's memory is gone: the clone says so, or salvages all others.
+varve -q init l --layout flat >/dev/null
+(cd l && steps)
+second=$(varve -s l ls --files --json | jq -r 'select(.what == "module commit of r3").path')
+rm -f "l/$second"
+says 'flat: fsck names the file' "$second" varve -s l fsck
+exits 'flat: no clone of a damaged store' 5 varve clone l copy
+says 'flat: which says what to do' 'salvage' varve clone l copy
+exits 'flat: nothing was made' 1 test -e copy
+is 'flat: salvaged' 'cloned 5 commits into a journal store in copy' varve clone --salvage l copy --layout journal
+rm -rf copy
+says 'flat: naming what was left out' 'r3 was left out' varve clone --salvage l copy
+is 'flat: no damage there' 'no damage' varve -s copy fsck
+is 'flat: the line goes on' 5 sh -c 'varve -s copy log | wc -l | tr -d " "'
+is 'flat: after it' 4 varve -s copy peek i 16384 --type u8
+is 'flat: before it' 1 varve -s copy peek i 4096 --type u8 --at r2
+exits 'flat: it is written to' 0 varve -q -s copy poke i 0 u8:1
+chmod -R u+w l copy
+rm -rf l copy
+
 varve -q init l --layout chain >/dev/null
 cd l
 steps

@@ -29,9 +29,9 @@ void story_end_of_life(struct story *story)
 varve_status story_open(const struct story *story, const struct vv_vfs *vfs, const char *path, uint32_t flags,
                         varve_store **store)
 {
-    const varve_store_options options = {
-        .size = sizeof options, .flags = flags | VARVE_STORE_NO_THREADS, .layout = story->kind->layout
-    };
+    const varve_store_options options = { .size = sizeof options,
+                                          .flags = flags | VARVE_STORE_NO_THREADS,
+                                          .layout = story->kind->layout };
 
     return vv_store_open(vfs, path, &options, store);
 }
@@ -196,11 +196,12 @@ static const struct story_history *durable(const struct story *story)
     return &story->histories[story->promised];
 }
 
-static varve_status move_ref(struct story *story, varve_store *store, const char *name, unsigned step, bool tag)
+static varve_status move_ref(struct story *story, varve_store *store, const char *name, unsigned step,
+                             bool tag)
 {
-    struct vv_ref_move move = {
-        .what = tag ? "create" : "restore", .to = step == STORY_NONE ? NULL : &story->commits[step].id, .force = true
-    };
+    struct vv_ref_move move = { .what = tag ? "create" : "restore",
+                                .to = step == STORY_NONE ? NULL : &story->commits[step].id,
+                                .force = true };
     struct story_history then = *durable(story);
     struct story_history *history = NULL;
     varve_status rc = VARVE_OK;
@@ -290,7 +291,8 @@ varve_status story_next(struct story *story, varve_store *store, const char **sc
     }
 }
 
-varve_status story_prepare(struct story *story, const struct story_kind *kind, const char *path, const char *script)
+varve_status story_prepare(struct story *story, const struct story_kind *kind, const char *path,
+                           const char *script)
 {
     varve_store *store = NULL;
     varve_status rc = VARVE_OK;
@@ -361,7 +363,8 @@ static bool may_be(const struct story *story, const struct story_history *found,
         if (calls == UINT_MAX ? i <= story->promised : story->histories[i].durable <= calls)
             least = i;
     for (unsigned i = least; i < story->count; i++)
-        if (!story->histories[i].failed && story->histories[i].begun <= calls && equal(&story->histories[i], found))
+        if (!story->histories[i].failed && story->histories[i].begun <= calls &&
+            equal(&story->histories[i], found))
             return true;
     return false;
 }
@@ -377,8 +380,8 @@ static const char *words_of(const struct story_history *history, char words[160]
 }
 
 /* What it holds, as `found`; every commit has the state that its message tells. */
-static bool read_store(const struct story *story, varve_store *store, const char *path, struct story_history *found,
-                       char denial[512])
+static bool read_store(const struct story *story, varve_store *store, const char *path,
+                       struct story_history *found, char denial[512])
 {
     struct vv_layout_stat stat = { 0 };
 
@@ -394,7 +397,8 @@ static bool judge_history(const struct story *story, const struct story_history 
 {
     char words[160];
 
-    return may_be(story, found, calls) || deny(denial, "nobody made this history: %s", words_of(found, words));
+    return may_be(story, found, calls) ||
+           deny(denial, "nobody made this history: %s", words_of(found, words));
 }
 
 static bool judge_sound(const char *path, char denial[512])
@@ -427,7 +431,8 @@ static bool go_on_from(const struct story *story, const struct story_history *fo
     *store = NULL;
     if (story_open(&next, &vv_vfs_system, path, 0, store) != VARVE_OK)
         return deny(denial, "opened after going on: %s", vv_words());
-    return read_store(&next, *store, path, &next.now, denial) && judge_history(&next, &next.now, UINT_MAX, denial);
+    return read_store(&next, *store, path, &next.now, denial) &&
+           judge_history(&next, &next.now, UINT_MAX, denial);
 }
 
 bool story_judge(const struct story *story, const char *path, unsigned calls, bool go_on, char denial[512])

@@ -29,9 +29,9 @@ static void must(const char *what, varve_status rc)
 
 static varve_status open_at(const char *path, uint32_t flags, varve_layout layout, varve_store **store)
 {
-    const varve_store_options options = {
-        .size = sizeof options, .flags = flags | VARVE_STORE_NO_THREADS, .layout = layout
-    };
+    const varve_store_options options = { .size = sizeof options,
+                                          .flags = flags | VARVE_STORE_NO_THREADS,
+                                          .layout = layout };
 
     return vv_store_open(&vv_vfs_system, path, &options, store);
 }
@@ -55,7 +55,8 @@ static bool check(void *context, const char *world, unsigned calls, char denial[
         return true;
     if (rc == VARVE_NOT_FOUND && store == NULL && calls < setting->mark)
         return true; /* no store, and none was promised */
-    (void)snprintf(denial, 512, "%s, %llu damaged: %s", varve_status_name(rc), (unsigned long long)damage, vv_words());
+    (void)snprintf(denial, 512, "%s, %llu damaged: %s", varve_status_name(rc), (unsigned long long)damage,
+                   vv_words());
     return false;
 }
 
@@ -101,7 +102,8 @@ static void lose_power(struct replay *replay, varve_layout layout, uint32_t flag
     vv_store_close(source);
     replay_run(replay, &scope, check, &setting, report);
     (void)printf("%-8s %u calls, %llu states checked, %llu violations\n", name, replay_calls(replay),
-                 (unsigned long long)(report->checked - checked), (unsigned long long)(report->violations - found));
+                 (unsigned long long)(report->checked - checked),
+                 (unsigned long long)(report->violations - found));
     scratch_remove(home);
     scratch_remove(world);
 }

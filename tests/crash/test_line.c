@@ -50,7 +50,8 @@ static varve_status note(struct sweep_ledger *ledger, unsigned *step, varve_stat
     return sweep_end(ledger, (*step)++, rc, NULL, 0);
 }
 
-static varve_status run(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger, void *context)
+static varve_status run(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
+                        void *context)
 {
     const struct row *row = context;
     const char *script = row->script;

@@ -98,8 +98,8 @@ static void lose_power(struct setting *setting, const struct row *row, unsigned 
     must("prepare", story_prepare(&setting->story, row->kind, path, row->before));
     record(setting, world, path, row->script);
     replay_run(setting->replay, &scope, check, setting, &setting->report);
-    (void)printf("%-8s %u calls, %llu states checked, %llu violations\n", row->name, replay_calls(setting->replay),
-                 (unsigned long long)(setting->report.checked - checked),
+    (void)printf("%-8s %u calls, %llu states checked, %llu violations\n", row->name,
+                 replay_calls(setting->replay), (unsigned long long)(setting->report.checked - checked),
                  (unsigned long long)(setting->report.violations - found));
     scratch_remove(world);
 }

@@ -114,6 +114,16 @@ static void assert_same_ancestors(struct fixture *f)
     }
 }
 
+static void assert_same_count(struct fixture *f)
+{
+    struct vv_layout_stat here = { 0 }, there = { 0 };
+
+    f->store->layout->stat(f->store->place, &here);
+    f->copy->layout->stat(f->copy->place, &there);
+    assert_int_equal(here.commits, there.commits);
+    assert_true(here.commits > 0);
+}
+
 /* A source that nobody writes to is copied as files, of which those that never change are shared. */
 static void assert_files_copied(struct fixture *f)
 {
@@ -159,6 +169,7 @@ static void each_layout_clones_into_each(void **state)
             assert_int_equal(open_at(f->to, to, 0, &f->copy), VARVE_OK);
             assert_same(f, f->copy);
             assert_same_ancestors(f);
+            assert_same_count(f);
             if (from == to)
                 assert_files_copied(f);
             /* It is a store like any other. */
@@ -195,6 +206,80 @@ static void a_clone_that_was_stopped_is_no_store(void **state)
     assert_int_equal(copy_to(f, VARVE_LAYOUT_DEFAULT, NULL, NULL), VARVE_OK);
     assert_int_equal(open_at(f->to, VARVE_LAYOUT_DEFAULT, 0, &f->copy), VARVE_OK);
     assert_same(f, f->copy);
+}
+
+static void count_finding(void *context, const varve_finding *finding)
+{
+    unsigned *count = context;
+
+    assert_int_equal(finding->severity, VARVE_DAMAGE);
+    assert_non_null(finding->commit);
+    (*count)++;
+}
+
+/* The files of one version go, of a commit in the middle and of the one that main names: all others are copied. */
+static void what_is_damaged_is_left_out_when_that_is_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    const varve_clone_options salvage = { .size = sizeof salvage,
+                                          .flags = VARVE_CLONE_SALVAGE,
+                                          .layout = VARVE_LAYOUT_JOURNAL,
+                                          .finding = count_finding };
+    varve_clone_options options = salvage;
+    unsigned left_out = 0, told = 0;
+    char path[sizeof f->from + 256];
+
+    assert_int_equal(open_at(f->from, VARVE_LAYOUT_FLAT, VARVE_STORE_CREATE, &f->store), VARVE_OK);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(past_commit(&f->past, f->store, "main", PAST_COMMITS, VARVE_BUFFERED), VARVE_OK);
+    assert_int_equal(f->store->layout->persist(f->store->place), VARVE_OK);
+    for (unsigned i = 2; i <= 5; i += 3) { /* a version that came with this commit */
+        struct vv_commit_facts facts = { .locator = 0 };
+        struct vv_state commit_state;
+        assert_int_equal(f->store->layout->facts(f->store->place, &f->past.commits[i].id, &facts), VARVE_OK);
+        assert_int_equal(f->store->layout->view(f->store->place, &facts, &commit_state), VARVE_OK);
+        struct vv_module *module = NULL;
+        varve_module_id last = { { 0 } };
+        char name[65], hex[65];
+        uint8_t leaf[VV_HASH_SIZE];
+        for (bool gone = false; !gone;) {
+            assert_int_equal(vv_state_next(&commit_state, &last, &module), VARVE_OK);
+            assert_non_null(module);
+            last = module->id;
+            assert_int_equal(vv_module_leaf(module, leaf), VARVE_OK);
+            vv_hex_format(module->id.bytes, name);
+            vv_hex_format(leaf, hex);
+            (void)snprintf(path, sizeof path, "%s/%s_%s", f->from, name, hex);
+            gone = unlink(path) == 0;
+        }
+        vv_state_release(&commit_state);
+        vv_commit_facts_release(&facts);
+    }
+    vv_store_close(f->store);
+    assert_int_equal(open_at(f->from, VARVE_LAYOUT_DEFAULT, VARVE_STORE_READ_ONLY, &f->store), VARVE_OK);
+    options.flags = 0;
+    assert_int_equal(vv_store_clone(f->store, &vv_vfs_system, f->to, &options), VARVE_CORRUPT);
+    assert_int_not_equal(access(f->to, F_OK), 0);
+
+    options = salvage;
+    options.context = &told;
+    assert_int_equal(vv_store_clone(f->store, &vv_vfs_system, f->to, &options), VARVE_OK);
+    assert_int_equal(open_at(f->to, VARVE_LAYOUT_DEFAULT, 0, &f->copy), VARVE_OK);
+    unsigned newest = PAST_COMMITS;
+    for (unsigned i = 0; i < 6; i++) {
+        const varve_status rc = past_read(&f->past, f->store, i); /* as far as the source has it */
+        assert_int_equal(past_read(&f->past, f->copy, i), rc == VARVE_OK ? VARVE_OK : VARVE_NOT_FOUND);
+        left_out += rc != VARVE_OK;
+        newest = rc == VARVE_OK ? i : newest;
+    }
+    struct vv_ref_facts ref;
+    assert_int_equal(f->copy->layout->ref_get(f->copy->place, "main", &ref), VARVE_OK);
+    assert_memory_equal(&ref.commit, &f->past.commits[newest].id, sizeof ref.commit);
+    assert_true(left_out >= 2 && newest < 5);
+    assert_int_equal(told, left_out + 1); /* and main, which went back */
+    vv_store_close(f->copy);
+    f->copy = NULL;
+    assert_sound(f->to);
 }
 
 static void branches_are_refused_before_the_first_byte_where_there_is_one_line(void **state)
@@ -270,6 +355,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         cmocka_unit_test(each_layout_clones_into_each),
         TEST(a_clone_that_was_stopped_is_no_store),
+        TEST(what_is_damaged_is_left_out_when_that_is_asked_for),
         TEST(branches_are_refused_before_the_first_byte_where_there_is_one_line),
         TEST(what_is_there_already_stays),
         TEST(a_clone_is_whole_or_no_store),

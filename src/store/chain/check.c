@@ -211,7 +211,7 @@ varve_status vv_chain_check(const struct vv_dir *dir, const struct vv_layout_opt
     if (flags & VARVE_CHECK_REPAIR)
         return vv_fail(VARVE_UNSUPPORTED,
                        "the layout chain is not repaired in place: newest images are made anew by "
-                       "whoever opens the store to write; `varve clone` saves the commits that "
+                       "whoever opens the store to write; `varve clone --salvage` saves the commits that "
                        "can still be read");
     silent.read_only = true;
     silent.finding = NULL; /* all of it is told here, and more */

@@ -74,7 +74,7 @@ varve_status vv_chain_writable(const struct vv_place *place)
                        "a sync failed before, so nothing more is written; close the store and open it again");
     if (place->damaged)
         return vv_fail(VARVE_CORRUPT, "files of the store are damaged or missing, so nothing is added to it: "
-                                      "`varve fsck` tells which, `varve clone` saves what can still be read");
+                                      "`varve fsck` tells which, `varve clone --salvage` takes what can still be read");
     return VARVE_OK;
 }
 

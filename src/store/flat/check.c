@@ -169,7 +169,7 @@ varve_status vv_flat_check(const struct vv_dir *dir, const struct vv_layout_opti
     varve_status rc = VARVE_OK;
 
     if (flags & VARVE_CHECK_REPAIR)
-        return vv_fail(VARVE_UNSUPPORTED, "the layout flat has no repair: `varve clone` takes what still opens into a "
+        return vv_fail(VARVE_UNSUPPORTED, "the layout flat has no repair: `varve clone --salvage` takes what still opens into a "
                                           "new store");
     own.read_only = true;
     own.finding = tell_finding;

@@ -36,7 +36,7 @@ varve_status vv_flat_writable(const struct vv_place *place)
     if (place->poisoned)
         return vv_fail(VARVE_UNCERTAIN, "a sync failed before: close the store and open it again");
     if (place->damaged)
-        return vv_fail(VARVE_CORRUPT, "the store is damaged: it can be read; `varve clone` what still opens");
+        return vv_fail(VARVE_CORRUPT, "the store is damaged: it can be read; `varve clone --salvage` what still opens");
     return VARVE_OK;
 }
 

@@ -406,7 +406,8 @@ void vv_index_remove(struct vv_index *index, const struct vv_record_removal *rem
         index->tail[tail->number].removed = true;
         vv_table_remove(&index->tail_ids, removal->id, NULL);
     }
-    if (index->commits > 0) /* a log whose beginning is gone removes what it never told of */
+    /* Number 0: the store never had it; and a log whose beginning is gone removes what it never told of. */
+    if (removal->number != 0 && index->commits > 0)
         index->commits--;
 }
 

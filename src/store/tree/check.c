@@ -560,7 +560,7 @@ varve_status vv_tree_check(const struct vv_dir *dir, const struct vv_layout_opti
     if (flags & VARVE_CHECK_REPAIR)
         return vv_fail(VARVE_UNSUPPORTED,
                        "the layout tree is not repaired in place: delete the commits whose directories "
-                       "are damaged, or take what still opens into a new store with `varve clone`");
+                       "are damaged, or take what still opens into a new store with `varve clone --salvage`");
     told.read_only = true;
     told.finding = tell_from_open;
     told.context = &checker;

@@ -43,7 +43,7 @@ varve_status vv_tree_writable(struct vv_place *place)
         return vv_fail(VARVE_MISUSE, "the store is open for reading only");
     if (place->damaged)
         return vv_fail(VARVE_CORRUPT,
-                       "the history of the store is damaged, so nothing is written to it; `varve clone` "
+                       "the history of the store is damaged, so nothing is written to it; `varve clone --salvage` "
                        "takes what still opens into a new store");
     if (place->poisoned)
         return vv_fail(VARVE_UNCERTAIN,
