@@ -24,10 +24,9 @@ enum vv_dirty_rung {
     VV_DIRTY_COMPARE = 4
 };
 
-/* The descriptors behind the marks. Making one takes about 0.1 ms, for it tests itself; a store keeps one for all
- * its images; several in a process do not disturb
- * each other. Thread safe. In a forked child it answers VARVE_MISUSE: an inherited descriptor looks at the
- * parent's memory. */
+/* The descriptors behind the marks. Making the first in a process takes about 0.1 ms, for it tests itself; a store keeps
+ * one for all its images; several in a process do not disturb each other. Thread safe. In a forked child it answers
+ * VARVE_MISUSE: an inherited descriptor looks at the parent's memory. */
 struct vv_tracker;
 /* `rung` BEST: the environment's choice, else the first that passes. VARVE_UNSUPPORTED when a forced rung does
  * not pass its self-test; words say why. VARVE_MISUSE when the environment names no rung. */

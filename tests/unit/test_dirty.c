@@ -481,22 +481,75 @@ static void a_rung_that_fails_falls_to_the_next_with_words(void **state)
     vv_tracker_free(tracker);
 }
 
-static void making_a_tracker_survives_running_out_of_memory(void **state)
+/* Make one, with each allocation failing in turn: how many there were; 0 when something else than MEMORY came out. */
+static unsigned allocations_of_a_tracker(void)
 {
     struct vv_tracker *tracker = NULL;
 
-    (void)state;
     for (unsigned nth = 1;; nth++) {
         vv_alloc_fail_at(nth);
         const varve_status rc = vv_tracker_new(VV_DIRTY_BEST, &tracker);
         if (!vv_alloc_disarm()) {
-            assert_int_equal(rc, VARVE_OK);
-            break;
+            vv_tracker_free(tracker);
+            return rc == VARVE_OK ? nth - 1 : 0;
         }
-        assert_int_equal(rc, VARVE_MEMORY);
-        assert_null(tracker);
+        if (rc != VARVE_MEMORY || tracker != NULL)
+            return 0;
     }
+}
+
+/* What a child of ours, in which no rung was tested yet, has to say. */
+static bool in_a_child(bool (*holds)(void))
+{
+    int status = 0;
+    const pid_t child = fork();
+
+    if (child == 0)
+        _exit(holds() ? 0 : 1);
+    return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+static bool survives(void)
+{
+    return allocations_of_a_tracker() > 0;
+}
+
+static void making_a_tracker_survives_running_out_of_memory(void **state)
+{
+    (void)state;
+    (void)unsetenv("VARVE_DIRTY");
+    assert_true(in_a_child(survives));
+}
+
+/* The self-test allocates, so that it shows whether it was made: by the first tracker, no second one, and again by the
+ * first of a child. */
+static unsigned first_takes;
+
+static bool takes_as_much(void)
+{
+    return allocations_of_a_tracker() == first_takes;
+}
+
+static bool tests_itself_once(void)
+{
+    first_takes = allocations_of_a_tracker();
+    const unsigned second = allocations_of_a_tracker();
+
+    return second > 0 && second < first_takes && in_a_child(takes_as_much) &&
+           allocations_of_a_tracker() == second;
+}
+
+static void a_rung_is_tested_once_in_a_process(void **state)
+{
+    struct vv_tracker *tracker = NULL;
+
+    (void)state;
+    (void)unsetenv("VARVE_DIRTY");
+    assert_int_equal(vv_tracker_new(VV_DIRTY_BEST, &tracker), VARVE_OK);
+    const bool tested = vv_tracker_rung(tracker) != VV_DIRTY_COMPARE; /* there is nothing to test */
     vv_tracker_free(tracker);
+    if (tested)
+        assert_true(in_a_child(tests_itself_once));
 }
 
 /* An inherited descriptor looks at the parent: a child is told so instead of an answer. */
@@ -546,6 +599,7 @@ int main(void)
         cmocka_unit_test(the_environment_forces_a_rung),
         cmocka_unit_test(a_rung_that_fails_falls_to_the_next_with_words),
         cmocka_unit_test(making_a_tracker_survives_running_out_of_memory),
+        cmocka_unit_test(a_rung_is_tested_once_in_a_process),
         cmocka_unit_test(a_forked_child_gets_no_answer),
         cmocka_unit_test(every_region_is_named_once_and_in_order),
         cmocka_unit_test(a_sparse_take_names_private_pages_once),
