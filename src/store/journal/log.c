@@ -1007,7 +1007,21 @@ out:
     return rc;
 }
 
-/* A whole header at `address`? One of a newer format is told as such, for its log must not be cut there. */
+/* Is it a whole header? One of a newer format is told as such, for its log must not be cut there. */
+static varve_status take_header(struct scanner *s, uint64_t address, const uint8_t *bytes,
+                                struct vv_record *record, bool *found)
+{
+    *found = false;
+    if (!vv_record_magic(bytes))
+        return VARVE_OK;
+    const varve_status rc = vv_record_decode(bytes, address, record);
+    if (rc == VARVE_CORRUPT)
+        return VARVE_OK;
+    *found = rc == VARVE_OK && record->size <= vv_log_left(s->log, address);
+    return rc;
+}
+
+/* A whole header at `address`? */
 static varve_status header_at(struct scanner *s, uint64_t address, struct vv_record *record, bool *found)
 {
     varve_status rc = VARVE_OK;
@@ -1015,14 +1029,24 @@ static varve_status header_at(struct scanner *s, uint64_t address, struct vv_rec
 
     *found = false;
     TRY(look(s, address, VV_RECORD_HEADER, &bytes));
-    if (bytes == NULL || !vv_record_magic(bytes))
-        goto out;
-    rc = vv_record_decode(bytes, address, record);
-    if (rc == VARVE_CORRUPT) {
-        rc = VARVE_OK;
-        goto out;
-    }
-    *found = rc == VARVE_OK && record->size <= vv_log_left(s->log, address);
+    if (bytes != NULL)
+        TRY(take_header(s, address, bytes, record, found));
+out:
+    return rc;
+}
+
+/* The same at the start of a segment, where most often there is none: the window stays, for what it holds is looked
+ * through next. */
+static varve_status header_of_segment(struct scanner *s, uint64_t start, struct vv_record *record, bool *found)
+{
+    varve_status rc = VARVE_OK;
+    uint8_t bytes[VV_RECORD_HEADER];
+    size_t got = 0;
+
+    *found = false;
+    TRY(vv_log_read_some(s->log, start, bytes, sizeof bytes, &got));
+    if (got == sizeof bytes)
+        TRY(take_header(s, start, bytes, record, found));
 out:
     return rc;
 }
@@ -1046,7 +1070,7 @@ static varve_status successor(struct scanner *s, const struct vv_chain *chain, s
     TRY(header_at(s, chain->end, record, found));
     *found = *found && vv_chain_joins(chain, record);
     while (!*found && vv_log_segment_after(s->log, start, &start)) {
-        TRY(header_at(s, start, record, found));
+        TRY(header_of_segment(s, start, record, found));
         *found = *found && vv_chain_joins(chain, record);
     }
 out:
