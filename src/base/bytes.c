@@ -122,12 +122,6 @@ const uint8_t *vv_reader_take(struct vv_reader *reader, size_t size)
     return at;
 }
 
-uint8_t vv_reader_u8(struct vv_reader *reader)
-{
-    const uint8_t *at = vv_reader_take(reader, 1);
-    return at == NULL ? 0 : *at;
-}
-
 uint16_t vv_reader_u16(struct vv_reader *reader)
 {
     const uint8_t *at = vv_reader_take(reader, 2);

@@ -98,9 +98,16 @@ static inline size_t vv_reader_left(const struct vv_reader *reader)
     return reader->size - reader->offset;
 }
 
+static inline uint8_t vv_reader_u8(struct vv_reader *reader)
+{
+    if (!reader->bad && reader->offset < reader->size)
+        return reader->data[reader->offset++];
+    reader->bad = true;
+    return 0;
+}
+
 /* The next `size` bytes in place, or NULL (and `bad`) when there are not as many. */
 const uint8_t *vv_reader_take(struct vv_reader *reader, size_t size);
-uint8_t vv_reader_u8(struct vv_reader *reader);
 uint16_t vv_reader_u16(struct vv_reader *reader);
 uint32_t vv_reader_u32(struct vv_reader *reader);
 uint64_t vv_reader_u64(struct vv_reader *reader);

@@ -1,6 +1,6 @@
 /* limits.h - what a guest may take, each with a default: nothing that a module says is believed without one.
  *
- * Those that a module's own bytes can break (functions, imports, table entries...) are kept by vm/wasm.h, which
+ * Those that a module's own bytes can break (functions, imports, table entries...) are kept by vm/wasm/wasm.h, which
  * reads them from the same varve_limits. */
 #ifndef VV_LIMITS_H
 #define VV_LIMITS_H

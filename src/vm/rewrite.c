@@ -17,6 +17,8 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "vm/wasm/binary.h"
+#include "vm/wasm/constant.h"
 
 enum { REFUSALS_MAX = 100 };
 

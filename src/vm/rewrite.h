@@ -21,7 +21,7 @@
 #ifndef VV_REWRITE_H
 #define VV_REWRITE_H
 
-#include "vm/wasm.h"
+#include "vm/wasm/wasm.h"
 
 enum {
     VV_REWRITE_VERSION = 1, /* raised whenever the output for some module changes */

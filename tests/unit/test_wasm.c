@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 #include "guest.h"
-#include "vm/wasm.h"
+#include "vm/wasm/constant.h"
 
 static varve_status read_with(const struct guest *guest, const varve_limits *limits, struct vv_wasm *module)
 {

@@ -91,8 +91,6 @@ enum vv_wasm_kind {
     VV_WASM_GLOBAL = 3,
     VV_WASM_TAG = 4
 };
-/* "function", "table"... */
-const char *vv_wasm_kind_name(enum vv_wasm_kind kind);
 
 enum vv_wasm_section_id {
     VV_WASM_CUSTOM_SECTION = 0,
@@ -278,6 +276,10 @@ const struct vv_wasm_section *vv_wasm_find_section(const struct vv_wasm *module,
 /* The export of this name, or NULL. */
 const struct vv_wasm_export *vv_wasm_find_export(const struct vv_wasm *module, const char *name, size_t size);
 
+/* The type of a reference to heap type `heap` (a type index, or negative as it is written); 0: there is none.
+ * `module` may be NULL for a negative one. */
+varve_type vv_wasm_class_of_heap(const struct vv_wasm *module, int64_t heap);
+
 /* The signature of function `index` (an index that module holds), lent by the module. */
 struct vv_signature vv_wasm_signature(const struct vv_wasm *module, uint32_t index);
 
@@ -299,42 +301,5 @@ int vv_text_shown(struct vv_text text);
 /* "function 12 (malloc), offset 0x1a2b", for messages. Returns `text`. */
 const char *vv_wasm_place_format(const struct vv_wasm *module, const struct vv_wasm_place *place, char *text,
                                  size_t capacity);
-
-/* ---- numbers and constant expressions, for the rewriter ---- */
-
-/* LEB128 as modules hold it: longer forms than needed are legal, up to 5 or 10 bytes. Bad: 0, and `bad`. */
-uint32_t vv_wasm_read_u32(struct vv_reader *reader);
-uint64_t vv_wasm_read_u64(struct vv_reader *reader);
-int64_t vv_wasm_read_s33(struct vv_reader *reader);
-int64_t vv_wasm_read_s64(struct vv_reader *reader);
-
-/* One instruction of a constant expression. */
-struct vv_wasm_constant {
-    uint32_t opcode;    /* 0xfd0c for v128.const; 0xfb00 | n for those of GC; VV_WASM_END */
-    struct vv_span raw; /* as it is written */
-    uint32_t index;     /* of global.get, ref.func */
-    int64_t heap;       /* of ref.null: a type index, or negative */
-    uint8_t bits[16];   /* of a number */
-};
-enum {
-    VV_WASM_END = 0x0b,
-    VV_WASM_GLOBAL_GET = 0x23,
-    VV_WASM_I32_CONST = 0x41,
-    VV_WASM_I64_CONST = 0x42,
-    VV_WASM_F32_CONST = 0x43,
-    VV_WASM_F64_CONST = 0x44,
-    VV_WASM_REF_NULL = 0xd0,
-    VV_WASM_REF_FUNC = 0xd2,
-    VV_WASM_V128_CONST = 0xfd0c
-};
-/* Read the next instruction; `reader` reads the whole module. False: it is none that a constant expression
- * may hold, or the bytes end. */
-bool vv_wasm_read_constant(struct vv_reader *reader, struct vv_wasm_constant *constant);
-
-/* The value of the constant expression at `span`. `globals`: the values of the globals that it may get, by
- * index, `known` of them. VARVE_INVALID when it has no one value; VARVE_REFUSED for an object of GC. */
-varve_status vv_wasm_evaluate(const struct vv_wasm *module, struct vv_span span,
-                              const struct vv_wasm_value *globals, uint32_t known,
-                              struct vv_wasm_value *value);
 
 #endif
