@@ -40,33 +40,35 @@ struct walk {
     uint32_t index[2];
 };
 
-static struct vv_wasm_place here(const struct walk *w)
-{
-    return (struct vv_wasm_place){ .instruction = w->entry->name, .function = w->function, .offset = w->at };
-}
-
+/* Keep the first place. */
 static void note_place(struct vv_wasm_place *place, const struct walk *w)
 {
     if (place->instruction == NULL)
-        *place = here(w);
+        *place =
+            (struct vv_wasm_place){ .instruction = w->entry->name, .function = w->function, .offset = w->at };
+}
+
+/* "function 12 (malloc), offset 0x1a2b" of the instruction at hand. */
+static const char *format_here(const struct walk *w, char *text, size_t capacity)
+{
+    const struct vv_wasm_place place = { .function = w->function, .offset = w->at };
+
+    return vv_wasm_place_format(w->p->module, &place, text, capacity);
 }
 
 static varve_status invalid_code(const struct walk *w, const char *why)
 {
-    const struct vv_wasm_place place = { .function = w->function, .offset = w->at };
     char text[256];
 
-    return vv_fail(VARVE_INVALID, "not a valid module: %s: %s",
-                   vv_wasm_place_format(w->p->module, &place, text, sizeof text), why);
+    return vv_fail(VARVE_INVALID, "not a valid module: %s: %s", format_here(w, text, sizeof text), why);
 }
 
-static varve_status refuse_code(const struct walk *w, const char *why, uint64_t number)
+static varve_status refuse_unknown(const struct walk *w)
 {
-    const struct vv_wasm_place place = { .function = w->function, .offset = w->at };
     char text[256];
 
-    return vv_fail(VARVE_REFUSED, "%s: %s%#jx", vv_wasm_place_format(w->p->module, &place, text, sizeof text),
-                   why, (uintmax_t)number);
+    return vv_fail(VARVE_REFUSED, "%s: an unknown instruction, %#jx", format_here(w, text, sizeof text),
+                   (uintmax_t)w->prefix << 16 | w->opcode);
 }
 
 static varve_status refuse_code_limit(const struct walk *w, uint64_t count, const char *what, uint64_t limit)
@@ -242,6 +244,15 @@ static varve_status note_table_change(struct walk *w, uint32_t table)
     return VARVE_OK;
 }
 
+/* A segment is named, to be used or to be dropped. */
+static void note_segment(struct walk *w, struct vv_wasm_place *inited, struct vv_wasm_place *dropped,
+                         bool drop, uint32_t *named)
+{
+    if (inited->instruction == NULL && dropped->instruction == NULL)
+        ++*named;
+    note_place(drop ? dropped : inited, w);
+}
+
 static varve_status note_data(struct walk *w, uint32_t index, bool dropped)
 {
     struct vv_wasm *const m = w->p->module;
@@ -249,9 +260,7 @@ static varve_status note_data(struct walk *w, uint32_t index, bool dropped)
     if (index >= m->data_count || !m->has_data_count)
         return invalid_code(w, "a data segment that does not exist, or without a data count");
     struct vv_wasm_data *const data = &m->datas[index];
-    if (data->inited.instruction == NULL && data->dropped.instruction == NULL)
-        m->datas_named++;
-    note_place(dropped ? &data->dropped : &data->inited, w);
+    note_segment(w, &data->inited, &data->dropped, dropped, &m->datas_named);
     return VARVE_OK;
 }
 
@@ -263,9 +272,7 @@ static varve_status note_element(struct walk *w, uint32_t index, uint32_t table,
     if (index >= m->element_count)
         return invalid_code(w, "an element segment that does not exist");
     struct vv_wasm_element *const element = &m->elements[index];
-    if (element->inited.instruction == NULL && element->dropped.instruction == NULL)
-        m->elements_named++;
-    note_place(dropped ? &element->dropped : &element->inited, w);
+    note_segment(w, &element->inited, &element->dropped, dropped, &m->elements_named);
     if (element->inited_table == VV_WASM_NONE)
         element->inited_table = table;
     return VARVE_OK;
@@ -335,9 +342,7 @@ static varve_status walk_instruction(struct walk *w)
         w->entry = vv_opcodes_find(w->prefix, w->opcode);
     }
     if (w->entry == NULL)
-        return w->prefix == 0
-                   ? refuse_code(w, "an unknown instruction, ", w->opcode)
-                   : refuse_code(w, "an unknown instruction, ", (uint64_t)w->prefix << 16 | w->opcode);
+        return refuse_unknown(w);
     TRY(read_immediates(w));
     if (reader->bad)
         return invalid_code(w, "it ends early, or holds a number that is too long");

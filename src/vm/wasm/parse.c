@@ -37,6 +37,24 @@ varve_status vv_parse_count(struct vv_parse *p, const char *what, uint64_t limit
     return *count > limit ? vv_parse_over_limit(*count, what, limit) : VARVE_OK;
 }
 
+varve_status vv_parse_each(struct vv_parse *p, const char *what, uint64_t limit,
+                           varve_status (*read_entry)(struct vv_parse *p))
+{
+    varve_status rc = VARVE_OK;
+    uint32_t count = 0;
+
+    TRY(vv_parse_count(p, what, limit, &count));
+    for (; count > 0; count--)
+        TRY(read_entry(p));
+out:
+    return rc;
+}
+
+varve_status vv_parse_room(uint32_t count, const char *what, uint64_t limit)
+{
+    return count >= limit ? vv_parse_over_limit((uint64_t)count + 1, what, limit) : VARVE_OK;
+}
+
 /* The array grows when its count is a power of two, so that no capacity need be kept. */
 varve_status vv_parse_grow(void *array, uint32_t *count, size_t size)
 {

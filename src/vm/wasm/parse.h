@@ -20,6 +20,7 @@ struct vv_parse {
     struct vv_wasm_limits limits;
     struct vv_reader reader;
     const char *what;       /* the section that is being read, for messages */
+    uint32_t import;        /* whose thing is being read, or VV_WASM_NONE: one that the module defines */
     uint64_t table_entries; /* of all tables so far */
 };
 
@@ -35,6 +36,13 @@ varve_status vv_parse_over_limit(uint64_t count, const char *what, uint64_t limi
 
 /* A vector's length. Each entry takes a byte at least, so that no count can be larger than what is left. */
 varve_status vv_parse_count(struct vv_parse *p, const char *what, uint64_t limit, uint32_t *count);
+
+/* A vector: its length, then `read_entry` for each. */
+varve_status vv_parse_each(struct vv_parse *p, const char *what, uint64_t limit,
+                           varve_status (*read_entry)(struct vv_parse *p));
+
+/* See that one more fits below the limit. */
+varve_status vv_parse_room(uint32_t count, const char *what, uint64_t limit);
 
 /* One more zeroed element at the end of the array at `array` (the address of the pointer), which holds `*count`. */
 varve_status vv_parse_grow(void *array, uint32_t *count, size_t size);

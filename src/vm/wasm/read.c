@@ -16,7 +16,7 @@ enum {
 };
 #define MEMORY64_PAGES (UINT64_C(1) << 48)
 
-/* ---- sections ---- */
+/* ---- what index spaces hold ---- */
 
 /* Step over a constant expression, and check that what it names exists. */
 static varve_status read_expression(struct vv_parse *p, struct vv_span *span)
@@ -127,81 +127,70 @@ out:
     return rc;
 }
 
-static varve_status read_tag_type(struct vv_parse *p, struct vv_wasm_tag *tag)
-{
-    if (vv_reader_u8(&p->reader) != 0)
-        return vv_parse_invalid(p, "no such kind of tag");
-    return vv_parse_function_type(p, &tag->type);
-}
-
-static varve_status append_function(struct vv_parse *p, uint32_t import, uint32_t *index)
+static varve_status append_function(struct vv_parse *p)
 {
     struct vv_wasm *const m = p->module;
     struct vv_wasm_function *function = NULL;
     varve_status rc = VARVE_OK;
 
-    *index = m->function_count;
-    if (m->function_count >= p->limits.functions)
-        return vv_parse_over_limit((uint64_t)m->function_count + 1, "functions", p->limits.functions);
+    TRY(vv_parse_room(m->function_count, "functions", p->limits.functions));
     TRY(VV_PARSE_APPEND(m->functions, m->function_count, function));
-    function->import = import;
+    function->import = p->import;
     TRY(vv_parse_function_type(p, &function->type));
 out:
     return rc;
 }
 
-static varve_status append_table(struct vv_parse *p, uint32_t import, struct vv_wasm_table **table)
+static varve_status append_table(struct vv_parse *p)
 {
     struct vv_wasm *const m = p->module;
     const size_t start = p->reader.offset;
+    struct vv_wasm_table *table = NULL;
     varve_status rc = VARVE_OK;
 
-    if (m->table_count >= TABLES_MAX)
-        return vv_parse_over_limit((uint64_t)m->table_count + 1, "tables", TABLES_MAX);
-    TRY(VV_PARSE_APPEND(m->tables, m->table_count, *table));
-    (*table)->import = import;
-    const bool has_init = import == VV_WASM_NONE && vv_wasm_peek(&p->reader) == 0x40;
+    TRY(vv_parse_room(m->table_count, "tables", TABLES_MAX));
+    TRY(VV_PARSE_APPEND(m->tables, m->table_count, table));
+    table->import = p->import;
+    const bool has_init = p->import == VV_WASM_NONE && vv_wasm_peek(&p->reader) == 0x40;
     if (has_init) {
         (void)vv_reader_u8(&p->reader);
         if (vv_reader_u8(&p->reader) != 0)
             return vv_parse_invalid(p, "no such form of table");
     }
-    TRY(read_table_type(p, *table));
+    TRY(read_table_type(p, table));
     if (has_init)
-        TRY(read_expression(p, &(*table)->init));
-    (*table)->whole = vv_parse_span(p, start);
+        TRY(read_expression(p, &table->init));
+    table->whole = vv_parse_span(p, start);
 out:
     return rc;
 }
 
-static varve_status append_memory(struct vv_parse *p, uint32_t import)
+static varve_status append_memory(struct vv_parse *p)
 {
     struct vv_wasm *const m = p->module;
     struct vv_wasm_memory *memory = NULL;
     varve_status rc = VARVE_OK;
 
-    if (m->memory_count >= TABLES_MAX)
-        return vv_parse_over_limit((uint64_t)m->memory_count + 1, "memories", TABLES_MAX);
+    TRY(vv_parse_room(m->memory_count, "memories", TABLES_MAX));
     TRY(VV_PARSE_APPEND(m->memories, m->memory_count, memory));
-    memory->import = import;
+    memory->import = p->import;
     TRY(read_memory_type(p, memory));
 out:
     return rc;
 }
 
 /* The count rises only when the initial value was read: a global cannot be made of itself. */
-static varve_status append_global(struct vv_parse *p, uint32_t import)
+static varve_status append_global(struct vv_parse *p)
 {
     struct vv_wasm *const m = p->module;
     const size_t start = p->reader.offset;
-    struct vv_wasm_global read = { .import = import };
+    struct vv_wasm_global read = { .import = p->import };
     struct vv_wasm_global *global = NULL;
     varve_status rc = VARVE_OK;
 
-    if (m->global_count >= VV_WASM_GLOBALS_MAX)
-        return vv_parse_over_limit((uint64_t)m->global_count + 1, "globals", VV_WASM_GLOBALS_MAX);
+    TRY(vv_parse_room(m->global_count, "globals", VV_WASM_GLOBALS_MAX));
     TRY(read_global_type(p, &read));
-    if (import == VV_WASM_NONE)
+    if (p->import == VV_WASM_NONE)
         TRY(read_expression(p, &read.init));
     read.whole = vv_parse_span(p, start);
     TRY(VV_PARSE_APPEND(m->globals, m->global_count, global));
@@ -210,136 +199,18 @@ out:
     return rc;
 }
 
-static varve_status append_tag(struct vv_parse *p, uint32_t import)
+static varve_status append_tag(struct vv_parse *p)
 {
     struct vv_wasm *const m = p->module;
     struct vv_wasm_tag *tag = NULL;
     varve_status rc = VARVE_OK;
 
-    if (m->tag_count >= TAGS_MAX)
-        return vv_parse_over_limit((uint64_t)m->tag_count + 1, "tags", TAGS_MAX);
+    TRY(vv_parse_room(m->tag_count, "tags", TAGS_MAX));
     TRY(VV_PARSE_APPEND(m->tags, m->tag_count, tag));
-    tag->import = import;
-    TRY(read_tag_type(p, tag));
-out:
-    return rc;
-}
-
-static varve_status read_import(struct vv_parse *p, uint32_t number, struct vv_wasm_import *import)
-{
-    struct vv_wasm *const m = p->module;
-    const size_t start = p->reader.offset;
-    struct vv_wasm_table *table = NULL;
-    varve_status rc = VARVE_OK;
-
-    TRY(vv_parse_text(p, &import->module));
-    TRY(vv_parse_text(p, &import->name));
-    const uint8_t kind = vv_reader_u8(&p->reader);
-    switch (kind) {
-    case VV_WASM_FUNCTION:
-        TRY(append_function(p, number, &import->index));
-        break;
-    case VV_WASM_TABLE:
-        import->index = m->table_count;
-        TRY(append_table(p, number, &table));
-        break;
-    case VV_WASM_MEMORY:
-        import->index = m->memory_count;
-        TRY(append_memory(p, number));
-        break;
-    case VV_WASM_GLOBAL:
-        import->index = m->global_count;
-        TRY(append_global(p, number));
-        break;
-    case VV_WASM_TAG:
-        import->index = m->tag_count;
-        TRY(append_tag(p, number));
-        break;
-    default:
-        return vv_fail(VARVE_REFUSED, "import %.*s.%.*s, offset %#zx: an unknown kind of import, %u",
-                       (int)(import->module.size & 0xff), import->module.data,
-                       (int)(import->name.size & 0xff), import->name.data, p->reader.offset - 1, kind);
-    }
-    import->kind = (enum vv_wasm_kind)kind;
-    import->whole = vv_parse_span(p, start);
-    TRY(vv_parse_whole(p));
-out:
-    return rc;
-}
-
-static varve_status read_import_section(struct vv_parse *p)
-{
-    struct vv_wasm *const m = p->module;
-    varve_status rc = VARVE_OK;
-    uint32_t count = 0;
-
-    TRY(vv_parse_count(p, "imports", p->limits.imports, &count));
-    for (uint32_t i = 0; i < count; i++) {
-        struct vv_wasm_import *import = NULL;
-        TRY(VV_PARSE_APPEND(m->imports, m->import_count, import));
-        TRY(read_import(p, i, import));
-    }
-    m->imported_functions = m->function_count;
-out:
-    return rc;
-}
-
-static varve_status read_function_section(struct vv_parse *p)
-{
-    varve_status rc = VARVE_OK;
-    uint32_t count = 0;
-
-    TRY(vv_parse_count(p, "functions", p->limits.functions, &count));
-    for (uint32_t index; count > 0; count--)
-        TRY(append_function(p, VV_WASM_NONE, &index));
-out:
-    return rc;
-}
-
-static varve_status read_table_section(struct vv_parse *p)
-{
-    varve_status rc = VARVE_OK;
-    uint32_t count = 0;
-
-    TRY(vv_parse_count(p, "tables", TABLES_MAX, &count));
-    for (struct vv_wasm_table *table; count > 0; count--)
-        TRY(append_table(p, VV_WASM_NONE, &table));
-out:
-    return rc;
-}
-
-static varve_status read_memory_section(struct vv_parse *p)
-{
-    varve_status rc = VARVE_OK;
-    uint32_t count = 0;
-
-    TRY(vv_parse_count(p, "memories", TABLES_MAX, &count));
-    for (; count > 0; count--)
-        TRY(append_memory(p, VV_WASM_NONE));
-out:
-    return rc;
-}
-
-static varve_status read_global_section(struct vv_parse *p)
-{
-    varve_status rc = VARVE_OK;
-    uint32_t count = 0;
-
-    TRY(vv_parse_count(p, "globals", VV_WASM_GLOBALS_MAX, &count));
-    for (; count > 0; count--)
-        TRY(append_global(p, VV_WASM_NONE));
-out:
-    return rc;
-}
-
-static varve_status read_tag_section(struct vv_parse *p)
-{
-    varve_status rc = VARVE_OK;
-    uint32_t count = 0;
-
-    TRY(vv_parse_count(p, "tags", TAGS_MAX, &count));
-    for (; count > 0; count--)
-        TRY(append_tag(p, VV_WASM_NONE));
+    tag->import = p->import;
+    if (vv_reader_u8(&p->reader) != 0)
+        return vv_parse_invalid(p, "no such kind of tag");
+    TRY(vv_parse_function_type(p, &tag->type));
 out:
     return rc;
 }
@@ -362,25 +233,92 @@ static uint32_t count_of_kind(const struct vv_wasm *m, uint8_t kind)
     }
 }
 
-static varve_status read_export_section(struct vv_parse *p)
-{
-    struct vv_wasm *const m = p->module;
-    varve_status rc = VARVE_OK;
-    uint32_t count = 0;
+/* ---- the bodies of sections ---- */
 
-    TRY(vv_parse_count(p, "exports", p->limits.exports, &count));
-    for (; count > 0; count--) {
-        struct vv_wasm_export *export = NULL;
-        TRY(VV_PARSE_APPEND(m->exports, m->export_count, export));
-        TRY(vv_parse_text(p, &export->name));
-        const uint8_t kind = vv_reader_u8(&p->reader);
-        export->index = vv_wasm_read_u32(&p->reader);
-        if (p->reader.bad || export->index >= count_of_kind(m, kind))
-            return vv_parse_invalid(p, "an export of something that does not exist");
-        export->kind = (enum vv_wasm_kind)kind;
-    }
+static varve_status read_import(struct vv_parse *p)
+{
+    static varve_status (*const append[])(struct vv_parse *) = {
+        [VV_WASM_FUNCTION] = append_function, [VV_WASM_TABLE] = append_table,
+        [VV_WASM_MEMORY] = append_memory,     [VV_WASM_GLOBAL] = append_global,
+        [VV_WASM_TAG] = append_tag,
+    };
+    struct vv_wasm *const m = p->module;
+    const size_t start = p->reader.offset;
+    struct vv_wasm_import *import = NULL;
+    varve_status rc = VARVE_OK;
+
+    p->import = m->import_count;
+    TRY(VV_PARSE_APPEND(m->imports, m->import_count, import));
+    TRY(vv_parse_text(p, &import->module));
+    TRY(vv_parse_text(p, &import->name));
+    const uint8_t kind = vv_reader_u8(&p->reader);
+    if (kind >= sizeof append / sizeof append[0])
+        return vv_fail(VARVE_REFUSED, "import %.*s.%.*s, offset %#zx: an unknown kind of import, %u",
+                       (int)(import->module.size & 0xff), import->module.data,
+                       (int)(import->name.size & 0xff), import->name.data, p->reader.offset - 1, kind);
+    import->kind = (enum vv_wasm_kind)kind;
+    import->index = count_of_kind(m, kind);
+    TRY(append[kind](p));
+    import->whole = vv_parse_span(p, start);
+    TRY(vv_parse_whole(p));
 out:
     return rc;
+}
+
+static varve_status read_import_section(struct vv_parse *p)
+{
+    const varve_status rc = vv_parse_each(p, "imports", p->limits.imports, read_import);
+
+    p->import = VV_WASM_NONE;
+    p->module->imported_functions = p->module->function_count;
+    return rc;
+}
+
+static varve_status read_function_section(struct vv_parse *p)
+{
+    return vv_parse_each(p, "functions", p->limits.functions, append_function);
+}
+
+static varve_status read_table_section(struct vv_parse *p)
+{
+    return vv_parse_each(p, "tables", TABLES_MAX, append_table);
+}
+
+static varve_status read_memory_section(struct vv_parse *p)
+{
+    return vv_parse_each(p, "memories", TABLES_MAX, append_memory);
+}
+
+static varve_status read_tag_section(struct vv_parse *p)
+{
+    return vv_parse_each(p, "tags", TAGS_MAX, append_tag);
+}
+
+static varve_status read_global_section(struct vv_parse *p)
+{
+    return vv_parse_each(p, "globals", VV_WASM_GLOBALS_MAX, append_global);
+}
+
+static varve_status read_export(struct vv_parse *p)
+{
+    struct vv_wasm *const m = p->module;
+    struct vv_wasm_export *export = NULL;
+    varve_status rc = VARVE_OK;
+
+    TRY(VV_PARSE_APPEND(m->exports, m->export_count, export));
+    TRY(vv_parse_text(p, &export->name));
+    const uint8_t kind = vv_reader_u8(&p->reader);
+    export->index = vv_wasm_read_u32(&p->reader);
+    if (p->reader.bad || export->index >= count_of_kind(m, kind))
+        return vv_parse_invalid(p, "an export of something that does not exist");
+    export->kind = (enum vv_wasm_kind)kind;
+out:
+    return rc;
+}
+
+static varve_status read_export_section(struct vv_parse *p)
+{
+    return vv_parse_each(p, "exports", p->limits.exports, read_export);
 }
 
 static varve_status read_start_section(struct vv_parse *p)
@@ -419,13 +357,16 @@ out:
     return rc;
 }
 
-static varve_status read_element(struct vv_parse *p, struct vv_wasm_element *element)
+static varve_status read_element(struct vv_parse *p)
 {
+    struct vv_wasm *const m = p->module;
     const size_t start = p->reader.offset;
+    struct vv_wasm_element *element = NULL;
     varve_status rc = VARVE_OK;
     struct vv_span span;
     bool nullable = true;
 
+    TRY(VV_PARSE_APPEND(m->elements, m->element_count, element));
     element->inited_table = VV_WASM_NONE;
     element->type = (varve_type)VV_WASM_FUNCREF;
     element->flags = vv_wasm_read_u32(&p->reader);
@@ -436,7 +377,7 @@ static varve_status read_element(struct vv_parse *p, struct vv_wasm_element *ele
                                                 : VV_WASM_DECLARED;
     if (element->mode == VV_WASM_ACTIVE) {
         element->table = (element->flags & 2) != 0 ? vv_wasm_read_u32(&p->reader) : 0;
-        if (p->reader.bad || element->table >= p->module->table_count)
+        if (p->reader.bad || element->table >= m->table_count)
             return vv_parse_invalid(p, "an element segment for a table that does not exist");
         TRY(read_expression(p, &element->offset));
     }
@@ -454,18 +395,7 @@ out:
 
 static varve_status read_element_section(struct vv_parse *p)
 {
-    struct vv_wasm *const m = p->module;
-    varve_status rc = VARVE_OK;
-    uint32_t count = 0;
-
-    TRY(vv_parse_count(p, "element segments", p->limits.segments, &count));
-    for (; count > 0; count--) {
-        struct vv_wasm_element *element = NULL;
-        TRY(VV_PARSE_APPEND(m->elements, m->element_count, element));
-        TRY(read_element(p, element));
-    }
-out:
-    return rc;
+    return vv_parse_each(p, "element segments", p->limits.segments, read_element);
 }
 
 static varve_status read_data_count_section(struct vv_parse *p)
@@ -475,34 +405,35 @@ static varve_status read_data_count_section(struct vv_parse *p)
     return vv_parse_whole(p);
 }
 
-static varve_status read_data_section(struct vv_parse *p)
+static varve_status read_data(struct vv_parse *p)
 {
     struct vv_wasm *const m = p->module;
+    struct vv_wasm_data *data = NULL;
     varve_status rc = VARVE_OK;
-    uint32_t count = 0;
 
-    TRY(vv_parse_count(p, "data segments", p->limits.segments, &count));
-    for (; count > 0; count--) {
-        struct vv_wasm_data *data = NULL;
-        TRY(VV_PARSE_APPEND(m->datas, m->data_count, data));
-        const uint32_t flags = vv_wasm_read_u32(&p->reader);
-        if (p->reader.bad || flags > 2)
-            return vv_parse_invalid(p, "no such kind of data segment");
-        data->mode = flags == 1 ? VV_WASM_PASSIVE : VV_WASM_ACTIVE;
-        data->memory = flags == 2 ? vv_wasm_read_u32(&p->reader) : 0;
-        if (data->mode == VV_WASM_ACTIVE) {
-            if (p->reader.bad || data->memory >= m->memory_count)
-                return vv_parse_invalid(p, "a data segment for a memory that does not exist");
-            TRY(read_expression(p, &data->offset));
-        }
-        const uint32_t size = vv_wasm_read_u32(&p->reader);
-        const size_t start = p->reader.offset;
-        if (vv_reader_take(&p->reader, size) == NULL)
-            return vv_parse_cut_short(p);
-        data->bytes = vv_parse_span(p, start);
+    TRY(VV_PARSE_APPEND(m->datas, m->data_count, data));
+    const uint32_t flags = vv_wasm_read_u32(&p->reader);
+    if (p->reader.bad || flags > 2)
+        return vv_parse_invalid(p, "no such kind of data segment");
+    data->mode = flags == 1 ? VV_WASM_PASSIVE : VV_WASM_ACTIVE;
+    data->memory = flags == 2 ? vv_wasm_read_u32(&p->reader) : 0;
+    if (data->mode == VV_WASM_ACTIVE) {
+        if (p->reader.bad || data->memory >= m->memory_count)
+            return vv_parse_invalid(p, "a data segment for a memory that does not exist");
+        TRY(read_expression(p, &data->offset));
     }
+    const uint32_t size = vv_wasm_read_u32(&p->reader);
+    const size_t start = p->reader.offset;
+    if (vv_reader_take(&p->reader, size) == NULL)
+        return vv_parse_cut_short(p);
+    data->bytes = vv_parse_span(p, start);
 out:
     return rc;
+}
+
+static varve_status read_data_section(struct vv_parse *p)
+{
+    return vv_parse_each(p, "data segments", p->limits.segments, read_data);
 }
 
 /* ---- the whole ---- */
@@ -563,8 +494,7 @@ static varve_status scan_sections(struct vv_parse *p)
         const size_t body = p->reader.offset;
         if (vv_reader_take(&p->reader, size) == NULL)
             return vv_parse_cut_short(p);
-        if (m->section_count == SECTIONS_MAX)
-            return vv_parse_over_limit((uint64_t)m->section_count + 1, "sections", SECTIONS_MAX);
+        TRY(vv_parse_room(m->section_count, "sections", SECTIONS_MAX));
         TRY(VV_PARSE_APPEND(m->sections, m->section_count, section));
         section->id = (enum vv_wasm_section_id)id;
         section->whole = vv_parse_span(p, start);
@@ -667,9 +597,11 @@ struct vv_wasm_limits vv_wasm_limits_of(const varve_limits *limits)
 varve_status vv_wasm_read(const void *bytes, size_t size, const struct vv_wasm_limits *limits,
                           struct vv_wasm *module)
 {
-    struct vv_parse p = {
-        .module = module, .limits = *limits, .reader = vv_reader_of(bytes, size), .what = "header"
-    };
+    struct vv_parse p = { .module = module,
+                          .limits = *limits,
+                          .reader = vv_reader_of(bytes, size),
+                          .import = VV_WASM_NONE,
+                          .what = "header" };
     varve_status rc = VARVE_OK;
 
     *module = (struct vv_wasm){ .bytes = bytes, .size = size, .start = VV_WASM_NONE };

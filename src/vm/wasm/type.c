@@ -36,7 +36,6 @@ struct vv_value_type vv_parse_type_form(struct vv_reader *reader)
     return result;
 }
 
-/* A value type of a section after the types. */
 varve_status vv_parse_value_type(struct vv_parse *p, struct vv_value_type *result)
 {
     *result = vv_parse_type_form(&p->reader);
@@ -70,9 +69,7 @@ static varve_status read_type_values(struct vv_parse *p, const char *what, uint3
     TRY(vv_parse_count(p, what, p->limits.params, count));
     for (uint32_t i = 0; i < *count; i++) {
         varve_type *value = NULL;
-        if (m->value_count >= TYPE_VALUES_MAX)
-            return vv_parse_over_limit((uint64_t)m->value_count + 1, "params and results of all types",
-                                       TYPE_VALUES_MAX);
+        TRY(vv_parse_room(m->value_count, "params and results of all types", TYPE_VALUES_MAX));
         TRY(VV_PARSE_APPEND(m->values, m->value_count, value));
         const struct vv_value_type form = vv_parse_type_form(&p->reader);
         if (p->reader.bad || (form.is_concrete && form.concrete >= p->limits.types))
@@ -114,8 +111,7 @@ static varve_status read_type(struct vv_parse *p, bool in_group)
     struct vv_wasm_type *place = NULL;
     uint32_t count = 0;
 
-    if (m->type_count >= p->limits.types)
-        return vv_parse_over_limit((uint64_t)m->type_count + 1, "types", p->limits.types);
+    TRY(vv_parse_room(m->type_count, "types", p->limits.types));
     if (vv_wasm_peek(&p->reader) == 0x50 || vv_wasm_peek(&p->reader) == 0x4f) { /* a subtype, open or final */
         type.plain = false;
         note_type_form(p, "a subtype");
@@ -133,9 +129,7 @@ static varve_status read_type(struct vv_parse *p, bool in_group)
         break;
     case VV_WASM_STRUCT_TYPE:
         note_type_form(p, "a struct type");
-        TRY(vv_parse_count(p, "fields of a struct", 10000, &count));
-        for (; count > 0; count--)
-            TRY(skip_field(p));
+        TRY(vv_parse_each(p, "fields of a struct", STRUCT_FIELDS_MAX, skip_field));
         break;
     case VV_WASM_ARRAY_TYPE:
         note_type_form(p, "an array type");
@@ -169,26 +163,25 @@ static varve_status resolve_types(struct vv_parse *p)
     return VARVE_OK;
 }
 
+static varve_status read_grouped_type(struct vv_parse *p)
+{
+    return read_type(p, true);
+}
+
+static varve_status read_type_or_group(struct vv_parse *p)
+{
+    if (vv_wasm_peek(&p->reader) != 0x4e)
+        return read_type(p, false);
+    note_type_form(p, "a group of types");
+    (void)vv_reader_u8(&p->reader);
+    return vv_parse_each(p, "types", p->limits.types, read_grouped_type);
+}
+
 varve_status vv_parse_type_section(struct vv_parse *p)
 {
-    varve_status rc = VARVE_OK;
-    uint32_t entries = 0;
+    const varve_status rc = vv_parse_each(p, "types", p->limits.types, read_type_or_group);
 
-    TRY(vv_parse_count(p, "types", p->limits.types, &entries));
-    for (; entries > 0; entries--) {
-        uint32_t count = 1;
-        const bool in_group = vv_wasm_peek(&p->reader) == 0x4e;
-        if (in_group) {
-            note_type_form(p, "a group of types");
-            (void)vv_reader_u8(&p->reader);
-            TRY(vv_parse_count(p, "types", p->limits.types, &count));
-        }
-        for (; count > 0; count--)
-            TRY(read_type(p, in_group));
-    }
-    TRY(resolve_types(p));
-out:
-    return rc;
+    return rc == VARVE_OK ? resolve_types(p) : rc;
 }
 
 varve_status vv_parse_function_type(struct vv_parse *p, uint32_t *type)
