@@ -225,6 +225,7 @@ static void features_are_told_by_their_first_place(void **state)
         { "\0\x14\0\x0b", 4, VV_WASM_TYPED_REFERENCES, "call_ref" },
         { "\0\xfc\x13\x0b", 4, VV_WASM_WIDE_ARITHMETIC, "i64.add128" },
         { "\0\x28\x42\x01\x80\x01\x0b", 7, VV_WASM_MULTI_MEMORY, "a memory argument" },
+        { "\0\x28\x42\x01\x80\x01\x28\x42\x01\0\x0b", 11, VV_WASM_MULTI_MEMORY, "a memory argument" },
     };
 
     (void)state;
@@ -245,6 +246,8 @@ static void features_are_told_by_their_first_place(void **state)
 
 static void unknown_instructions_are_refused_with_their_place(void **state)
 {
+    uint8_t import[3 + 256 + 3] = { 1, 0x80, 2, [260] = 5 }; /* a module of 256 bytes, no name, kind 5 */
+
     (void)state;
     expect(function_guest("\0\x01\xff\x0b", 4), NULL, VARVE_REFUSED,
            "function 0, offset 0x18: an unknown instruction, 0xff");
@@ -252,6 +255,8 @@ static void unknown_instructions_are_refused_with_their_place(void **state)
     expect(function_guest("\0\xfd\x94\x02\x0b", 5), NULL, VARVE_REFUSED, "an unknown instruction, 0xfd0114");
     expect(function_guest("\0\xfe\x04\x0b", 4), NULL, VARVE_REFUSED, "an unknown instruction, 0xfe0004");
     expect(sections_guest(2, "\x01\0\0\x05\0", 5), NULL, VARVE_REFUSED, "an unknown kind of import, 5");
+    memset(import + 3, 'm', 256);
+    expect(sections_guest(2, import, sizeof import), NULL, VARVE_REFUSED, "import mmm");
 }
 
 /* Structure that later code relies on. */

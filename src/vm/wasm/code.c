@@ -41,11 +41,15 @@ struct walk {
 };
 
 /* Keep the first place. */
-static void note_place(struct vv_wasm_place *place, const struct walk *w)
+static void note_named(struct vv_wasm_place *place, const struct walk *w, const char *name)
 {
     if (place->instruction == NULL)
-        *place =
-            (struct vv_wasm_place){ .instruction = w->entry->name, .function = w->function, .offset = w->at };
+        *place = (struct vv_wasm_place){ .instruction = name, .function = w->function, .offset = w->at };
+}
+
+static void note_place(struct vv_wasm_place *place, const struct walk *w)
+{
+    note_named(place, w, w->entry->name);
 }
 
 /* "function 12 (malloc), offset 0x1a2b" of the instruction at hand. */
@@ -114,9 +118,7 @@ static varve_status read_memory_argument(struct walk *w)
     if (align >= 128)
         return invalid_code(w, "no such alignment");
     if ((align & 64) != 0 && vv_wasm_read_u32(reader) != 0)
-        w->p->module->features[VV_WASM_MULTI_MEMORY] = (struct vv_wasm_place){
-            .instruction = "a memory argument", .function = w->function, .offset = w->at
-        };
+        note_named(&w->p->module->features[VV_WASM_MULTI_MEMORY], w, "a memory argument");
     (void)vv_wasm_read_u64(reader);
     w->p->module->uses_memory = true;
     return VARVE_OK;

@@ -254,8 +254,8 @@ static varve_status read_import(struct vv_parse *p)
     const uint8_t kind = vv_reader_u8(&p->reader);
     if (kind >= sizeof append / sizeof append[0])
         return vv_fail(VARVE_REFUSED, "import %.*s.%.*s, offset %#zx: an unknown kind of import, %u",
-                       (int)(import->module.size & 0xff), import->module.data,
-                       (int)(import->name.size & 0xff), import->name.data, p->reader.offset - 1, kind);
+                       vv_text_shown(import->module), import->module.data, vv_text_shown(import->name),
+                       import->name.data, p->reader.offset - 1, kind);
     import->kind = (enum vv_wasm_kind)kind;
     import->index = count_of_kind(m, kind);
     TRY(append[kind](p));
