@@ -72,6 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct vv_head head;
     uint8_t header[VV_RECORD_HEADER];
     uint8_t slot[VV_HEAD_USED];
+    struct vv_closing closing;
+    uint8_t end[VV_CLOSING];
 
     if (size < VV_RECORD_HEADER)
         return 0;
@@ -87,5 +89,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(slot, data, sizeof slot);
     vv_record_sum(slot, VV_HEAD_USED - VV_SUM, slot + VV_HEAD_USED - VV_SUM);
     (void)vv_head_decode(slot, sizeof slot, &head);
+    memcpy(end, data, sizeof end);
+    vv_record_sum(end, VV_CLOSING - VV_SUM, end + VV_CLOSING - VV_SUM);
+    (void)vv_closing_decode(end, &closing);
     return 0;
 }

@@ -172,6 +172,33 @@ varve_status vv_record_decode(const uint8_t bytes[VV_RECORD_HEADER], uint64_t ad
     return VARVE_OK;
 }
 
+static const uint8_t closing_magic[4] = { 'v', 'E', 'n', 'd' };
+enum { CLOSING_VERSION = 1, CLOSING_SUM_AT = VV_CLOSING - VV_SUM };
+
+void vv_closing_encode(const struct vv_closing *closing, uint8_t out[VV_CLOSING])
+{
+    memset(out, 0, VV_CLOSING);
+    memcpy(out, closing_magic, sizeof closing_magic);
+    vv_put_u16(out + 4, CLOSING_VERSION);
+    vv_put_u64(out + 8, closing->address);
+    vv_put_u64(out + 16, closing->sequence);
+    memcpy(out + 24, closing->previous, VV_SUM);
+    vv_record_sum(out, CLOSING_SUM_AT, out + CLOSING_SUM_AT);
+}
+
+bool vv_closing_decode(const uint8_t bytes[VV_CLOSING], struct vv_closing *closing)
+{
+    uint8_t whole[VV_CLOSING];
+
+    if (memcmp(bytes, closing_magic, sizeof closing_magic) != 0)
+        return false;
+    closing->address = vv_get_u64(bytes + 8);
+    closing->sequence = vv_get_u64(bytes + 16);
+    memcpy(closing->previous, bytes + 24, VV_SUM);
+    vv_closing_encode(closing, whole);
+    return memcmp(bytes, whole, VV_CLOSING) == 0;
+}
+
 /* ---- Facts of a commit, and moves of refs ----------------------------------------------------- */
 
 /* What a move need not spell. */

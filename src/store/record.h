@@ -75,6 +75,16 @@ uint64_t vv_record_size(const uint8_t *header); /* of one that was encoded here 
 varve_status vv_record_decode(const uint8_t bytes[VV_RECORD_HEADER], uint64_t address,
                               struct vv_record *record);
 
+/* No record, but what stands where the next one goes when the log was closed there: see log.h. */
+enum { VV_CLOSING = 56 };
+struct vv_closing {
+    uint64_t address, sequence; /* its own address; of the record before it */
+    uint8_t previous[VV_SUM];   /* header sum of that record */
+};
+void vv_closing_encode(const struct vv_closing *closing, uint8_t out[VV_CLOSING]);
+/* Is it one, and whole? */
+bool vv_closing_decode(const uint8_t bytes[VV_CLOSING], struct vv_closing *closing);
+
 /* ---- Facts of a commit, and moves of refs ----------------------------------------------------- */
 
 /* A piece of text or bytes in a section, lent. */

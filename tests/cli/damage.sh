@@ -11,7 +11,12 @@ varve -q --store whole meta k v
 varve -q --store whole poke text 0 s:third
 varve -q --store whole poke text 8192 s:fourth
 log=$(cd whole && ls log.* | head -n 1) # the one behind it is made ahead, and empty
-used=$(od -A d -v -t x1 "whole/$log" | awk '{ for (i = 2; i <= NF; i++) if ($i != "00") last = $1 } END { print last + 16 }')
+# Where the last record ends; and behind it, where the last writer said that it left, which is nothing that can be lost.
+set -- $(od -A d -v -t x1 "whole/$log" | awk '
+    $2 $3 $4 $5 == "76456e64" && $1 % 4096 == 0 { closed = $1 + 56; exit }
+    { for (i = 2; i <= NF; i++) if ($i != "00") last = $1 }
+    END { print last + 16, closed }')
+used=$1 closed=$2
 
 # try WHAT FILE COMMAND...: it may work, or fail and name the file.
 try() {
@@ -67,6 +72,12 @@ offset=0
 while [ $offset -lt "$used" ]; do
     damage "$log" $offset "log\.0"
     offset=$((offset + 397))
+done
+offset=$((closed - 56))
+while [ $offset -lt "$closed" ]; do
+    damage "$log" $offset "log\.0"
+    [ "$checked" = 0 ] || bad "a closed end at $offset: fsck exits $checked"
+    offset=$((offset + 11))
 done
 
 # What stands before the damage stays, and what the command says is one line of JSON.

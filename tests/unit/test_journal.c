@@ -961,9 +961,10 @@ static struct owner owner_of(const struct copy *copy, size_t file, size_t offset
     return owner;
 }
 
+/* What stands where the log was closed is no part of any record either. */
 static bool is_padding(const struct copy *copy, size_t file, size_t offset)
 {
-    return copy->bytes[file][offset] == 0;
+    return copy->bytes[file][offset] == 0 || memcmp(copy->bytes[file] + offset / 4096 * 4096, "vEnd", 4) == 0;
 }
 
 /* Flip a byte of every file of a small store, one after the other: all used bytes near every record's start and
@@ -1110,6 +1111,136 @@ static void what_is_closed_with_a_tail_opens_flat(void **state)
     for (size_t i = 0; i < f->count; i++)
         assert_reads(f, i);
     f->limits = &small;
+}
+
+/* The system's calls, with a count of the bytes that are read. */
+struct reading {
+    struct vv_vfs table;
+    uint64_t bytes;
+};
+
+static int count_read(const struct vv_vfs *self, int fd, void *data, size_t size, uint64_t offset, size_t *got)
+{
+    struct reading *reading = (struct reading *)(uintptr_t)self; /* its first member */
+    const int number = vv_vfs_system.read(&vv_vfs_system, fd, data, size, offset, got);
+
+    reading->bytes += *got;
+    return number;
+}
+
+/* Another store in its place, whose first segment is as long as shipped. */
+static void renew_large(struct fixture *f)
+{
+    const struct vv_layout_options options = options_of(f, false);
+
+    close_place(f);
+    assert_int_equal(vv_dir_unlink(&f->dir, "log.0000000000001000"), VARVE_OK);
+    assert_int_equal(vv_dir_unlink(&f->dir, "log.0000000000009000"), VARVE_OK);
+    assert_int_equal(vv_dir_unlink(&f->dir, "head"), VARVE_OK);
+    f->limits = &large;
+    assert_int_equal(vv_journal_create(&f->dir, &options, f->limits), VARVE_OK);
+    open_place(f);
+}
+
+/* How much opening reads. Nothing is damaged; there are `notes`. */
+static uint64_t bytes_of_opening(struct fixture *f, unsigned notes)
+{
+    struct reading reading = { .table = vv_vfs_system };
+    struct vv_layout_options options = options_of(f, false);
+    struct vv_dir dir = VV_DIR_NONE;
+
+    reading.table.read = count_read;
+    options.vfs = &reading.table;
+    f->notes = f->damages = 0;
+    assert_int_equal(vv_dir_open(&reading.table, f->path, &dir), VARVE_OK);
+    assert_int_equal(vv_journal_open(&dir, &options, f->limits, &f->place), VARVE_OK);
+    close_place(f);
+    vv_dir_close(&dir);
+    assert_int_equal(f->damages, 0);
+    assert_int_equal(f->notes, notes);
+    return reading.bytes;
+}
+
+/* A writer that leaves says where the log ends, and the zeros behind are not read; where it did not come to that, or
+ * what it said is damaged, all of them are. */
+static void a_closed_log_is_not_looked_through(void **state)
+{
+    struct fixture *f = *state;
+    const char *name = "log.0000000000001000";
+    enum { FEW = 160 << 10 }; /* the records are the most of it */
+    const uint8_t zeros[4096] = { 0 };
+    uint8_t block[4096];
+
+    renew_large(f);
+    for (unsigned round = 0; round < 3; round++) {
+        commit_line(f, 2);
+        const uint64_t end = f->place->chain.end - VV_LOG_START;
+        close_place(f);
+        assert_in_range(bytes_of_opening(f, 0), 1, FEW);
+        assert_in_range(bytes_of_opening(f, 0), 1, FEW); /* looking changed nothing */
+        peek(f, name, end, block, sizeof block);
+        for (size_t i = 0; i < sizeof block; i = i < VV_CLOSING ? i + 5 : i * 3) {
+            block[i] ^= 0x10;
+            poke(f, name, end, block, sizeof block);
+            assert_true(bytes_of_opening(f, 1) > large.log.ahead / 2);
+            block[i] ^= 0x10;
+        }
+        poke(f, name, end, zeros, sizeof zeros);
+        assert_true(bytes_of_opening(f, 0) > large.log.ahead / 2);
+        poke(f, name, end, block, sizeof block);
+        assert_in_range(bytes_of_opening(f, 0), 1, FEW);
+        assert_int_equal(vv_dir_unlink(&f->dir, "head"), VARVE_OK); /* which must agree */
+        assert_true(bytes_of_opening(f, 0) > large.log.ahead / 2);
+        open_place(f);
+    }
+    for (size_t i = 0; i < f->count; i++)
+        assert_reads(f, i);
+}
+
+/* What was acknowledged after a close is missed when it is gone, though `head` is as it was at the close: by opening,
+ * for the next record has replaced what stood there; and where the disk took that record back, by a check. */
+static void what_follows_a_close_is_missed(void **state)
+{
+    struct fixture *f = *state;
+    const char *name = "log.0000000000001000";
+    const struct vv_layout_options options = options_of(f, true);
+    const uint8_t zeros[4096] = { 0 };
+    uint8_t closing[4096];
+    uint8_t old[2 * VV_HEAD_SLOT], new[2 * VV_HEAD_SLOT];
+    uint64_t damage = 0;
+
+    renew_large(f);
+    commit_line(f, 2);
+    const uint64_t end = f->place->chain.end - VV_LOG_START;
+    close_place(f);
+    peek(f, name, end, closing, sizeof closing);
+    peek(f, "head", 0, old, sizeof old);
+    open_place(f);
+    commit_line(f, 2);
+    close_place(f);
+    peek(f, "head", 0, new, sizeof new);
+
+    poke(f, "head", 0, old, sizeof old);
+    open_place(f);
+    assert_int_equal(f->damages, 0);
+    assert_reads(f, 3);
+    close_place(f);
+    poke(f, name, end, zeros, sizeof zeros);
+    poke(f, "head", 0, old, sizeof old);
+    open_place(f);
+    assert_int_equal(f->damages, 1);
+    assert_int_equal(vv_place_writable(f->place), VARVE_CORRUPT);
+    close_place(f);
+    poke(f, name, end, closing, sizeof closing);
+    poke(f, "head", 0, new, sizeof new);
+    open_place(f);
+    assert_int_equal(f->damages, 1);
+    close_place(f);
+    poke(f, "head", 0, old, sizeof old);
+    assert_int_equal(vv_journal_check(&f->dir, &options, 0, &damage), VARVE_OK);
+    assert_true(damage > 0);
+    poke(f, "head", 0, new, sizeof new);
+    open_place(f);
 }
 
 static void a_lost_end_is_damage_when_head_knows_of_it(void **state)
@@ -1448,6 +1579,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(commits_behind_a_broken_header_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_last_record_without_its_padding_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_closed_with_a_tail_opens_flat, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_closed_log_is_not_looked_through, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_follows_a_close_is_missed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_end_is_damage_when_head_knows_of_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_log_that_is_gone_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_sync_poisons_until_reopened, set_up, tear_down),

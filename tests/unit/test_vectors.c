@@ -271,7 +271,8 @@ static void record_vectors(void)
                                 .pages_size = 7,
                                 .time_ns = 1000 };
     static const uint8_t ones[7] = { 1, 1, 1, 1, 1, 1, 1 };
-    uint8_t header[VV_RECORD_HEADER], slot[VV_HEAD_USED];
+    uint8_t header[VV_RECORD_HEADER], slot[VV_HEAD_USED], end[VV_CLOSING];
+    struct vv_closing closing = { .address = 12288, .sequence = 2 };
     const struct vv_head head = { .number = 3, .checkpoint = 4096, .acknowledged = 12288, .visible = 16384, .generation = 2 };
 
     record.size = vv_record_padded(&record);
@@ -284,8 +285,11 @@ static void record_vectors(void)
     vv_record_sum(ones, 7, record.pages_sum);
     vv_record_encode(&record, header);
     add("record-header", header, sizeof header);
+    memcpy(closing.previous, record.sum, sizeof closing.previous);
     vv_head_encode(&head, slot);
     add("head-slot", slot, sizeof slot);
+    vv_closing_encode(&closing, end);
+    add("closing", end, sizeof end);
 }
 
 static void stamp_vector(void)

@@ -221,9 +221,11 @@ static varve_status check_unused(struct checker *checker, uint64_t from, uint64_
     uint8_t *piece = NULL;
     char name[VV_SEGMENT_NAME];
     size_t got = 0;
+    bool closed = false;
 
     TRY(vv_alloc(&piece, PIECE, 1));
-    for (uint64_t at = from; at < to;) {
+    TRY(vv_log_closed_at(&checker->place->log, from, &closed));
+    for (uint64_t at = from + (closed ? VV_RECORD_ALIGN : 0); at < to;) {
         const size_t size = to - at < PIECE ? (size_t)(to - at) : PIECE;
         TRY(vv_log_read_some(&checker->place->log, at, piece, size, &got));
         for (size_t i = 0; i < got; i++) {

@@ -400,7 +400,9 @@ void vv_journal_close(struct vv_place *place)
         return;
     if (place->announced && !place->poisoned && vv_place_persist(place) == VARVE_OK) {
         checkpoint_tail(place);
-        vv_place_tell(place); /* without it the next opening reads more */
+        if (!place->poisoned)
+            vv_log_tell_closed(&place->log, &place->chain);
+        vv_place_tell(place); /* without either the next opening reads more */
     }
     vv_file_close(&place->head_file);
     vv_reclaim_free(place->reclaim);

@@ -719,6 +719,27 @@ out:
     return rc;
 }
 
+void vv_log_tell_closed(struct vv_log *log, const struct vv_chain *chain)
+{
+    struct vv_closing closing = { .address = chain->end, .sequence = chain->sequence };
+    struct vv_segment *segment = NULL;
+    uint8_t block[VV_RECORD_ALIGN] = { 0 };
+    uint64_t left = 0;
+
+    VV_ASSERT(!log->read_only && chain->synced >= chain->end);
+    memcpy(closing.previous, chain->sum, VV_SUM);
+    vv_closing_encode(&closing, block);
+    if (segment_of(log, chain->end, &segment, &left) != VARVE_OK || segment == NULL)
+        return;
+    /* Where the file ends there is nothing behind to be looked through, and it must not grow unsynced. */
+    const uint64_t offset = chain->end - segment->start;
+    if (offset + sizeof block <= segment->written) {
+        segment->unsynced = true;
+        (void)vv_file_write(&segment->file, block, sizeof block, offset);
+    }
+    release_segment(log, segment);
+}
+
 varve_status vv_log_forget(struct vv_log *log, uint64_t from, uint64_t to)
 {
     varve_status rc = VARVE_OK;
@@ -978,11 +999,32 @@ void vv_chain_advance(struct vv_chain *chain, const struct vv_record *record)
     memcpy(chain->sum, record->sum, VV_SUM);
 }
 
+/* Is the block what stands at `address` when the log was closed there? */
+static bool is_closing(const uint8_t block[VV_RECORD_ALIGN], uint64_t address, struct vv_closing *closing)
+{
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+
+    return vv_closing_decode(block, closing) && closing->address == address &&
+           memcmp(block + VV_CLOSING, zeros, VV_RECORD_ALIGN - VV_CLOSING) == 0;
+}
+
+varve_status vv_log_closed_at(struct vv_log *log, uint64_t address, bool *closed)
+{
+    uint8_t block[VV_RECORD_ALIGN];
+    struct vv_closing closing;
+    size_t got = 0;
+    const varve_status rc = vv_log_read_some(log, address, block, sizeof block, &got);
+
+    *closed = rc == VARVE_OK && got == sizeof block && is_closing(block, address, &closing);
+    return rc;
+}
+
 enum { WINDOW = 1 << 16 };
 struct scanner {
     struct vv_log *log;
     const struct vv_log_scan *scan;
     uint8_t *window; /* a piece of the log, so that small records cost no read each */
+    bool looked;     /* the first piece is a single block, for most often the log ends there */
     uint64_t at;
     size_t size;
     uint8_t *large; /* facts that were not in the window */
@@ -996,9 +1038,11 @@ static varve_status look(struct scanner *s, uint64_t address, size_t size, const
     VV_ASSERT(size <= WINDOW);
     *bytes = NULL;
     if (address < s->at || address - s->at > s->size || s->size - (address - s->at) < size) {
+        const size_t piece = s->looked || size > VV_RECORD_ALIGN ? WINDOW : VV_RECORD_ALIGN;
         s->at = address;
         s->size = 0;
-        TRY(vv_log_read_some(s->log, address, s->window, WINDOW, &s->size));
+        s->looked = true;
+        TRY(vv_log_read_some(s->log, address, s->window, piece, &s->size));
         if (s->size < size)
             goto out;
     }
@@ -1095,21 +1139,38 @@ out:
     return rc;
 }
 
+/* Was the log closed where the chain ends? Then nothing lies behind it in this segment. */
+static varve_status is_closed(struct scanner *s, const struct vv_chain *chain, bool *closed)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_closing closing;
+    const uint8_t *block = NULL;
+
+    *closed = false;
+    TRY(look(s, chain->end, VV_RECORD_ALIGN, &block));
+    if (block == NULL || !is_closing(block, chain->end, &closing))
+        goto out;
+    *closed = closing.sequence == chain->sequence && memcmp(closing.previous, chain->sum, VV_SUM) == 0;
+out:
+    return rc;
+}
+
 /* Everything from `from` on, a header at a time: the first that is whole, and whether any says that the log
- * was synced to beyond `place`. `dirty`: there was something else than zeros. */
+ * was synced to beyond `place`. `dirty`: there was something else than zeros. `next`: from the next segment on. */
 struct beyond {
     bool proof, dirty, found;
     uint64_t proof_at;
     struct vv_record first;
 };
-static varve_status look_beyond(struct scanner *s, uint64_t place, uint64_t from, struct beyond *beyond)
+static varve_status look_beyond(struct scanner *s, uint64_t place, uint64_t from, bool next,
+                                struct beyond *beyond)
 {
     varve_status rc = VARVE_OK;
     static const uint8_t zeros[VV_RECORD_HEADER];
     struct vv_record record;
     const uint8_t *bytes = NULL;
     bool found = false;
-    bool spare = false;
+    bool spare = next;
 
     *beyond = (struct beyond){ .proof = false };
     for (uint64_t at = from;;) {
@@ -1187,7 +1248,7 @@ static varve_status take_record(struct scanner *s, const struct vv_record *recor
         memcpy(words, vv_words(), length);
         words[length] = '\0';
         if (!vouched) {
-            TRY(look_beyond(s, record->address, record->address + VV_RECORD_ALIGN, &beyond));
+            TRY(look_beyond(s, record->address, record->address + VV_RECORD_ALIGN, false, &beyond));
             *stop = !beyond.proof;
             if (*stop)
                 goto out;
@@ -1235,9 +1296,12 @@ static varve_status settle_end(struct scanner *s, struct vv_chain *chain, struct
     varve_status rc = VARVE_OK;
     struct beyond beyond;
     uint64_t address = 0;
+    bool closed = false;
 
     *goes_on = false;
-    TRY(look_beyond(s, chain->end, chain->end, &beyond));
+    TRY(is_closed(s, chain, &closed));
+    const bool trusted = closed && !s->scan->thorough && s->scan->acknowledged == chain->end;
+    TRY(look_beyond(s, chain->end, chain->end + (closed ? VV_RECORD_ALIGN : 0), trusted, &beyond));
     if (beyond.proof || s->scan->acknowledged > chain->end) {
         TRY(missing_at(s, chain->end, &address));
         if (beyond.found && address >= beyond.first.address)

@@ -13,6 +13,10 @@
  *            (repair.c), whose record begins a segment of its own and says which damage is dealt with.
  *   the end  otherwise: what follows is debris of appends that nobody was told of. It stays where it is; the
  *            next opening's OPEN record is laid over its beginning, and no debris can follow that one's sum.
+ * Closed: a writer that leaves says so where the next record would go, when zeros were written ahead there. Nothing is
+ * acknowledged behind that place in its segment before another record lies there, synced, for the log never passes it
+ * by: so while it stands, and `head` knows of nothing further, an opening need not look through the zeros behind it. It
+ * is never synced, nor needed: without it, or where it is damaged, an opening looks. A check always does.
  * Spare space: before anything ordinary is appended, the segment behind the one that it goes to is made, and its first
  * bytes are written, as zeros. What makes room (removals, a reclaim) goes there when the disk is full; the log then
  * goes on there, and the rest of the segment before is unused.
@@ -28,6 +32,8 @@
 #include "store/record.h"
 
 #define VV_LOG_START UINT64_C(4096)
+
+struct vv_chain;
 
 struct vv_log_limits {
     uint64_t segment; /* bytes of a segment, unless one record needs more */
@@ -87,6 +93,11 @@ uint64_t vv_log_fresh(struct vv_log *log, uint64_t least);
 varve_status vv_log_write(struct vv_log *log, uint64_t address, const void *data, size_t size);
 /* Make all that was written from one address to another durable. VARVE_UNCERTAIN on failure. */
 varve_status vv_log_sync(struct vv_log *log, uint64_t from, uint64_t to);
+/* All of the log is synced and nothing more will be appended: say so at its end. A failure is none, for without it the
+ * next opening reads more. */
+void vv_log_tell_closed(struct vv_log *log, const struct vv_chain *chain);
+/* Does that stand there, whatever log it ended? */
+varve_status vv_log_closed_at(struct vv_log *log, uint64_t address, bool *closed);
 /* Let what lies there be read from the disk next time. */
 varve_status vv_log_forget(struct vv_log *log, uint64_t from, uint64_t to);
 
