@@ -81,15 +81,17 @@ static int system_open(const struct vv_vfs *self, int dir, const char *name, uns
                                        : open_beneath(dir, name, flags_of(flags), mode);
     if (opened == -1)
         return errno;
-    int number = fstat(opened, &status) != 0 ? errno : 0;
-    if (number == 0 && (flags & VV_OPEN_DIRECTORY) == 0 && !S_ISREG(status.st_mode))
-        number = S_ISDIR(status.st_mode) ? EISDIR : ENXIO;
-    if (number != 0) {
-        (void)close(opened);
-        return number;
+    int number = 0;
+    if ((flags & VV_OPEN_DIRECTORY) == 0) { /* of those the system has made sure */
+        number = fstat(opened, &status) != 0 ? errno : 0;
+        if (number == 0 && !S_ISREG(status.st_mode))
+            number = S_ISDIR(status.st_mode) ? EISDIR : ENXIO;
     }
-    *fd = opened;
-    return 0;
+    if (number == 0)
+        *fd = opened;
+    else
+        (void)close(opened);
+    return number;
 }
 
 static void system_close(const struct vv_vfs *self, int fd)
@@ -307,30 +309,27 @@ static int system_readlink(const struct vv_vfs *self, int dir, const char *name,
 
 static int system_list(const struct vv_vfs *self, int dir, vv_name_fn each, void *context)
 {
-    const struct dirent *entry = NULL;
+    _Alignas(struct dirent64) char entries[1 << 13]; /* opendir would take 32 KiB, and ask what it opened */
+    int number = 0;
+    bool more = true;
 
     (void)self;
     /* A descriptor of its own: `dir` keeps a position that lists at once would share. */
     const int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd == -1)
         return errno;
-    DIR *stream = fdopendir(fd);
-    if (stream == NULL) {
-        const int number = errno;
-        (void)close(fd);
-        return number;
-    }
-    errno = 0;
-    while ((entry = readdir(stream)) != NULL) {
-        const bool self_or_parent = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-        if (!self_or_parent && each(context, entry->d_name) != 0) {
-            errno = 0;
-            break;
+    while (more) {
+        const ssize_t size = getdents64(fd, entries, sizeof entries);
+        number = size < 0 ? errno : 0;
+        more = size > 0;
+        for (ssize_t at = 0; more && at < size;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(entries + at);
+            const bool self_or_parent = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+            more = self_or_parent || each(context, entry->d_name) == 0;
+            at += entry->d_reclen;
         }
-        errno = 0; /* readdir tells its failures from its end only so */
     }
-    const int number = errno;
-    (void)closedir(stream);
+    (void)close(fd);
     return number;
 }
 
