@@ -45,7 +45,7 @@ varve_status vv_head_read(const struct vv_dir *dir, struct vv_file *file, unsign
                           struct vv_head heads[2])
 {
     varve_status rc = VARVE_OK;
-    uint8_t bytes[VV_HEAD_USED];
+    uint8_t bytes[VV_HEAD_SLOT + VV_HEAD_USED]; /* both slots, in one read */
     size_t got = 0;
 
     heads[0] = heads[1] = (struct vv_head){ .number = 0 };
@@ -55,10 +55,10 @@ varve_status vv_head_read(const struct vv_dir *dir, struct vv_file *file, unsign
             return VARVE_OK;
         TRY(rc);
     }
-    for (unsigned slot = 0; slot < 2; slot++) {
-        TRY(vv_file_read_some(file, bytes, sizeof bytes, (uint64_t)slot * VV_HEAD_SLOT, &got));
-        (void)vv_head_decode(bytes, got, &heads[slot]);
-    }
+    TRY(vv_file_read_some(file, bytes, sizeof bytes, 0, &got));
+    (void)vv_head_decode(bytes, got, &heads[0]);
+    if (got > VV_HEAD_SLOT)
+        (void)vv_head_decode(bytes + VV_HEAD_SLOT, got - VV_HEAD_SLOT, &heads[1]);
     if (heads[1].number > heads[0].number) {
         const struct vv_head newer = heads[1];
         heads[1] = heads[0];

@@ -1023,10 +1023,13 @@ enum { WINDOW = 1 << 16 };
 struct scanner {
     struct vv_log *log;
     const struct vv_log_scan *scan;
-    uint8_t *window; /* a piece of the log, so that small records cost no read each */
-    bool looked;     /* the first piece is a single block, for most often the log ends there */
+    uint8_t first[VV_RECORD_ALIGN]; /* the first piece: a single block, for most often the log ends there */
+    uint8_t *window;                /* the next ones, so that small records cost no read each */
+    const uint8_t *piece;           /* the one at hand; NULL: none yet */
     uint64_t at;
     size_t size;
+    uint64_t begins; /* the segment whose first block was looked at last; 0: none */
+    bool blank;      /* it is zeros, as far as it is there */
     uint8_t *large; /* facts that were not in the window */
 };
 
@@ -1038,15 +1041,18 @@ static varve_status look(struct scanner *s, uint64_t address, size_t size, const
     VV_ASSERT(size <= WINDOW);
     *bytes = NULL;
     if (address < s->at || address - s->at > s->size || s->size - (address - s->at) < size) {
-        const size_t piece = s->looked || size > VV_RECORD_ALIGN ? WINDOW : VV_RECORD_ALIGN;
+        const bool first = s->piece == NULL && size <= sizeof s->first;
+        if (!first && s->window == NULL)
+            TRY(vv_alloc(&s->window, WINDOW, 1));
+        uint8_t *piece = first ? s->first : s->window;
+        s->piece = piece;
         s->at = address;
         s->size = 0;
-        s->looked = true;
-        TRY(vv_log_read_some(s->log, address, s->window, piece, &s->size));
+        TRY(vv_log_read_some(s->log, address, piece, first ? sizeof s->first : WINDOW, &s->size));
         if (s->size < size)
             goto out;
     }
-    *bytes = s->window + (address - s->at);
+    *bytes = s->piece + (address - s->at);
 out:
     return rc;
 }
@@ -1084,13 +1090,16 @@ out:
 static varve_status header_of_segment(struct scanner *s, uint64_t start, struct vv_record *record, bool *found)
 {
     varve_status rc = VARVE_OK;
-    uint8_t bytes[VV_RECORD_HEADER];
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+    uint8_t block[VV_RECORD_ALIGN];
     size_t got = 0;
 
     *found = false;
-    TRY(vv_log_read_some(s->log, start, bytes, sizeof bytes, &got));
-    if (got == sizeof bytes)
-        TRY(take_header(s, start, bytes, record, found));
+    TRY(vv_log_read_some(s->log, start, block, sizeof block, &got));
+    s->begins = start;
+    s->blank = memcmp(block, zeros, got) == 0;
+    if (got >= VV_RECORD_HEADER)
+        TRY(take_header(s, start, block, record, found));
 out:
     return rc;
 }
@@ -1126,15 +1135,15 @@ out:
 static varve_status is_spare(struct scanner *s, uint64_t place, uint64_t start, bool *spare)
 {
     varve_status rc = VARVE_OK;
-    static const uint8_t zeros[VV_RECORD_ALIGN];
-    uint8_t block[VV_RECORD_ALIGN];
-    size_t got = 0;
+    struct vv_record record;
+    bool found = false;
 
     *spare = false;
     if (s->scan->thorough || s->scan->acknowledged != place)
         goto out;
-    TRY(vv_log_read_some(s->log, start, block, sizeof block, &got));
-    *spare = memcmp(block, zeros, got) == 0;
+    if (s->begins != start)
+        TRY(header_of_segment(s, start, &record, &found));
+    *spare = s->blank;
 out:
     return rc;
 }
@@ -1200,6 +1209,29 @@ out:
     return rc;
 }
 
+/* As vv_log_verify; a record that the window can hold is read with its neighbours. */
+static varve_status verify(struct scanner *s, const struct vv_record *record)
+{
+    varve_status rc = VARVE_OK;
+    const uint8_t *bytes = NULL;
+    const uint64_t used = vv_record_used(record);
+
+    if (used > WINDOW / 2)
+        return vv_log_verify(s->log, record);
+    TRY(look(s, record->address, (size_t)used, &bytes));
+    if (bytes == NULL)
+        return vv_log_verify(s->log, record); /* says what is not there */
+    const uint8_t *directory = bytes + VV_RECORD_HEADER + record->facts_size;
+    rc = check_sum(bytes + VV_RECORD_HEADER, record->facts_size, record->facts_sum, "facts", record);
+    if (rc == VARVE_OK)
+        rc = check_sum(directory, record->directory_size, record->directory_sum, "directory's bytes", record);
+    if (rc == VARVE_OK)
+        rc = check_sum(directory + record->directory_size, record->pages_size, record->pages_sum, "pages", record);
+    rc = within_file(s->log, record->address, rc);
+out:
+    return rc;
+}
+
 /* Read the facts of a record, and all else when nothing vouches for it. Facts are lent until the next call. */
 static varve_status read_whole(struct scanner *s, const struct vv_record *record, bool all,
                                const uint8_t **facts)
@@ -1209,6 +1241,8 @@ static varve_status read_whole(struct scanner *s, const struct vv_record *record
     vv_free(s->large);
     s->large = NULL;
     *facts = NULL;
+    if (all)
+        TRY(verify(s, record));
     if (record->facts_size <= WINDOW / 2) {
         TRY(look(s, vv_record_facts_at(record), record->facts_size, facts));
         if (*facts == NULL)
@@ -1220,8 +1254,6 @@ static varve_status read_whole(struct scanner *s, const struct vv_record *record
         TRY(vv_log_facts(s->log, record, &s->large));
         *facts = s->large;
     }
-    if (all)
-        TRY(vv_log_verify(s->log, record));
 out:
     return rc;
 }
@@ -1325,7 +1357,6 @@ varve_status vv_log_scan(struct vv_log *log, struct vv_chain *chain, const struc
     bool found = false;
     bool stop = false;
 
-    TRY(vv_alloc(&s.window, WINDOW, 1));
     TRY(successor(&s, chain, &record, &found));
     while (scan->limit == 0 || chain->end < scan->limit) {
         if (!found) {
