@@ -1128,6 +1128,45 @@ static int count_read(const struct vv_vfs *self, int fd, void *data, size_t size
     return number;
 }
 
+/* What a process that was killed had persisted is missed when it is gone: nothing in the log behind it says that it was
+ * promised, so `head` must. Without the persist it was never there. */
+static void what_was_persisted_is_missed_after_a_kill(void **state)
+{
+    struct fixture *f = *state;
+    const uint8_t zeros[4096] = { 0 };
+    const struct model_state some = { .meta = 1 };
+    struct vv_double d;
+    struct vv_layout_options options = options_of(f, false);
+    struct vv_dir dir = VV_DIR_NONE;
+
+    vv_double_init(&d, &vv_vfs_system);
+    options.vfs = &d.table;
+    for (unsigned persisted = 0; persisted < 2; persisted++) {
+        struct vv_commit_facts facts;
+        char name[VV_SEGMENT_NAME];
+        uint64_t start = 0;
+
+        close_place(f);
+        assert_int_equal(vv_dir_open(&d.table, f->path, &dir), VARVE_OK);
+        assert_int_equal(vv_journal_open(&dir, &options, f->limits, &f->place), VARVE_OK);
+        assert_int_equal(model_commit(journal, f->place, NULL, NULL, &some, persisted == 0 ? "lost" : "promised",
+                                      NULL, VARVE_BUFFERED, &facts),
+                         VARVE_OK);
+        if (persisted == 1)
+            assert_int_equal(journal->persist(f->place), VARVE_OK);
+        vv_log_file_name(&f->place->log, facts.locator, name);
+        assert_true(vv_segment_parse(name, &start));
+        vv_double_arm(&d, VV_DOUBLE_STICK, 1, 5);
+        close_place(f);
+        vv_double_arm(&d, VV_DOUBLE_PASS, 0, 0);
+        vv_dir_close(&dir);
+        poke(f, name, facts.locator - start, zeros, sizeof zeros);
+        vv_commit_facts_release(&facts);
+        open_place(f);
+        assert_int_equal(f->damages, persisted);
+    }
+}
+
 /* Another store in its place, whose first segment is as long as shipped. */
 static void renew_large(struct fixture *f)
 {
@@ -1579,6 +1618,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(commits_behind_a_broken_header_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_last_record_without_its_padding_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_closed_with_a_tail_opens_flat, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_persisted_is_missed_after_a_kill, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_closed_log_is_not_looked_through, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_follows_a_close_is_missed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_end_is_damage_when_head_knows_of_it, set_up, tear_down),

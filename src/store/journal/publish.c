@@ -747,6 +747,7 @@ varve_status vv_place_persist(struct vv_place *place)
     vv_place_take_turn(place);
     TRY(vv_place_writable(place));
     TRY(vv_place_settle(place));
+    vv_place_tell(place); /* should this process be killed, the next opening takes it from there */
 out:
     vv_place_end_turn(place);
     return rc;
