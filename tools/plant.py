@@ -46,6 +46,7 @@ PLANTS = (
     ("spare-trusted", "kill", "an image file that was left half-written is mapped"),
     ("image-sync", "replay", "an image file is called whole before its pages are synced"),
     ("drop-early", "replay", "a segment goes before the checkpoint that needs none of it is durable"),
+    ("repair-sync", "replay", "a repair's record is not synced"),
     ("failure-kept", "fault", "a record whose write failed stays in the log"),
     ("retry-sync", "fault", "a failed sync is tried again and believed"),
     ("sync-error-ignored", "fault", "nobody looks whether a sync failed"),

@@ -165,3 +165,17 @@ out:
     vv_dir_close(&pool);
     return rc;
 }
+
+varve_status vv_codepool_settle(const struct vv_dir *store)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir pool = VV_DIR_NONE;
+
+    rc = open_pool(store, false, &pool);
+    if (rc == VARVE_NOT_FOUND)
+        return VARVE_OK; /* nothing was deployed yet */
+    if (rc == VARVE_OK)
+        rc = vv_dir_sync(&pool);
+    vv_dir_close(&pool);
+    return rc;
+}

@@ -25,5 +25,7 @@ varve_status vv_codepool_check(const struct vv_dir *store,
 
 /* Take a file out of the pool, durably; absent is fine. */
 varve_status vv_codepool_remove(const struct vv_dir *store, const char *name);
+/* On VARVE_OK what was taken out is so durably, also by one who was killed in the middle. */
+varve_status vv_codepool_settle(const struct vv_dir *store);
 
 #endif

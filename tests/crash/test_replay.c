@@ -10,6 +10,8 @@
  *             left in the page cache: what that one promises must last too
  *   twice     after a power loss a second one, at any call of whoever went on, who commits the very bytes that
  *             the first one took (J2)
+ *   repair    a damaged store is repaired, by one who is killed and by the next too: what a power loss leaves of that is
+ *             damaged, by its own word, as before, or repaired, and it is that from when a repair has returned
  *   little    some of each, for planted bugs
  * The journal is compiled in with its torture limits, so that a sequence meets checkpoints and new segments. With
  * --layout tree the same is done to that layout. */
@@ -30,6 +32,8 @@
 #include "page/root.h"
 #include "replay.h"
 #include "scratch.h"
+#include "store/journal/journal.h"
+#include "store/journal/log.h"
 #include "store/store.h"
 #include "tally.h"
 
@@ -1147,6 +1151,416 @@ static void power_lost_twice(struct setting *setting, unsigned one_in)
         lose_twice_after(setting, i % 2 == 1, lists[i / 2], 3, one_in);
 }
 
+/* ---- Repaired, and the power goes --------------------------------------------------------------- */
+
+enum wound_kind { HEADER, PAGES, BLOCK, CHECKPOINT, SEGMENT, CODE };
+static const struct wound {
+    const char *name;
+    enum wound_kind kind;
+    unsigned step; /* the record of this commit; CHECKPOINT: the one that it goes by */
+} wounds[] = {
+    { "header", HEADER, 5 },         { "pages", PAGES, 1 },     { "block", BLOCK, 4 }, { "newest", HEADER, 9 },
+    { "checkpoint", CHECKPOINT, 9 }, { "segment", SEGMENT, 0 }, { "code", CODE, 1 },
+};
+enum { WOUNDS = sizeof wounds / sizeof *wounds };
+
+/* What can be read of a store that may be damaged. */
+struct outlook {
+    bool damaged; /* as the check tells */
+    bool reads[DEEDS], codes[DEEDS];
+    int stands[DEEDS]; /* the ref that this deed moves: the deed of its commit; -1: there is no such ref */
+};
+struct repairs {
+    const struct story *story;
+    struct outlook least, before, after; /* `least`: when nothing lasts that was not promised */
+    unsigned promised;                   /* calls that had been made when the repair returned */
+};
+
+static varve_status wound_log(const struct vv_dir *dir, const struct wound *wound, uint64_t address)
+{
+    static const uint8_t zeros[VV_RECORD_ALIGN];
+    varve_status rc = VARVE_OK;
+    struct vv_log log;
+    struct vv_file file = VV_FILE_NONE;
+    struct vv_record record;
+    char name[VV_SEGMENT_NAME];
+    uint64_t start = 0;
+    uint8_t byte = 0;
+
+    TRY(vv_log_open(&log, dir, true, &vv_journal_limits.log));
+    rc = vv_log_record(&log, address, 0, &record);
+    if (rc == VARVE_OK && wound->kind == CHECKPOINT) {
+        address = record.checkpoint;
+        rc = vv_log_record(&log, address, 0, &record);
+    }
+    vv_log_file_name(&log, address, name);
+    vv_log_close(&log);
+    TRY(rc);
+    VV_ASSERT(vv_segment_parse(name, &start));
+    if (wound->kind == SEGMENT) {
+        TRY(vv_dir_unlink(dir, name));
+        rc = vv_dir_sync(dir);
+        goto out;
+    }
+    const uint64_t at = wound->kind == PAGES ? vv_record_pages_at(&record) + 5 : address + 40;
+    TRY(vv_file_open(dir, name, VV_OPEN_WRITE, &file));
+    TRY(vv_file_read(&file, &byte, 1, at - start));
+    byte ^= 0x40;
+    TRY(wound->kind == BLOCK ? vv_file_write(&file, zeros, sizeof zeros, address - start)
+                             : vv_file_write(&file, &byte, 1, at - start));
+    TRY(vv_file_sync(&file));
+out:
+    vv_file_close(&file);
+    return rc;
+}
+
+static varve_status wound_code(const struct run *run, unsigned code)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir pool = VV_DIR_NONE;
+    struct vv_file file = VV_FILE_NONE;
+    uint8_t hash[VV_HASH_SIZE];
+    char text[1500];
+    char path[SCRATCH_PATH + 64];
+    char name[65];
+
+    vv_code_hash(text, code_text(code, text), hash);
+    vv_hex_format(hash, name);
+    (void)snprintf(path, sizeof path, "%s/.varve/code", run->path);
+    TRY(vv_dir_open(run->vfs, path, &pool));
+    TRY(vv_file_open(&pool, name, VV_OPEN_WRITE, &file));
+    TRY(vv_file_write(&file, "?", 1, 700));
+    TRY(vv_file_sync(&file));
+out:
+    vv_file_close(&file);
+    vv_dir_close(&pool);
+    return rc;
+}
+
+/* Damage that lasts, to what was promised. */
+static void inflict(struct run *run, const struct wound *wound)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_dir dir = VV_DIR_NONE;
+    struct run reader = { .vfs = &vv_vfs_system, .story = run->story };
+    struct vv_commit_facts facts = { .locator = VV_LOG_START };
+    varve_commit_id id;
+
+    memcpy(reader.path, run->path, sizeof reader.path);
+    if (wound->kind != SEGMENT && wound->kind != CODE) {
+        TRY(open_store(&reader, VARVE_STORE_READ_ONLY));
+        TRY(id_of(&reader, deed_of_step(run->story, run->story->count, wound->step), &id));
+        TRY(reader.store->layout->facts(reader.store->place, &id, &facts));
+    }
+    TRY(vv_dir_open(run->vfs, run->path, &dir));
+    TRY(wound->kind == CODE ? wound_code(run, wound->step) : wound_log(&dir, wound, facts.locator));
+out:
+    vv_dir_close(&dir);
+    vv_commit_facts_release(&facts);
+    close_store(&reader);
+    if (rc != VARVE_OK)
+        give_up(wound->name);
+}
+
+static bool is_gone(varve_status rc)
+{
+    return rc == VARVE_CORRUPT || rc == VARVE_NOT_FOUND;
+}
+
+/* One commit: it reads as it was made, or it is lost and says so. */
+static bool look_at_commit(struct run *run, uint64_t number, struct outlook *outlook, char denial[512])
+{
+    const struct vv_layout *layout = run->store->layout;
+    struct vv_commit_facts facts = { .locator = 0 };
+    varve_commit_id id;
+    varve_status rc = layout->find_number(run->store->place, number, &id);
+
+    if (rc == VARVE_OK)
+        rc = layout->facts(run->store->place, &id, &facts);
+    if (rc == VARVE_OK) {
+        const int deed =
+            deed_of_step(run->story, run->story->count, (unsigned)strtoul(facts.message, NULL, 10));
+        vv_commit_facts_release(&facts);
+        if (deed < 0)
+            return deny(denial, "number %llu is a commit that nobody made", (unsigned long long)number);
+        rc = model_compare(layout, run->store->place, &id, &run->story->deeds[deed].state);
+        outlook->reads[deed] = rc == VARVE_OK;
+    }
+    return rc == VARVE_OK || is_gone(rc) ||
+           deny(denial, "number %llu: %s", (unsigned long long)number, vv_words());
+}
+
+static int deed_of_id(struct run *run, const varve_commit_id *wanted)
+{
+    for (unsigned i = 0; i < run->story->count; i++) {
+        varve_commit_id id;
+        if (run->story->deeds[i].kind == COMMITTED && id_of(run, (int)i, &id) == VARVE_OK &&
+            memcmp(&id, wanted, sizeof id) == 0)
+            return (int)i;
+    }
+    return DEEDS; /* of a commit that cannot be read */
+}
+
+static void look_at_refs(struct run *run, struct outlook *outlook)
+{
+    for (unsigned i = 0; i < run->story->count; i++) {
+        struct vv_ref_facts ref;
+        const char *name = run->story->deeds[i].ref;
+        outlook->stands[i] = -1;
+        if (name[0] != '\0' && run->store->layout->ref_get(run->store->place, name, &ref) == VARVE_OK)
+            outlook->stands[i] = deed_of_id(run, &ref.commit);
+    }
+}
+
+static void look_at_codes(struct run *run, struct outlook *outlook)
+{
+    for (unsigned code = 1; code <= run->story->codes; code++) {
+        char text[1500];
+        uint8_t hash[VV_HASH_SIZE];
+        uint8_t *found = NULL;
+        size_t size = 0;
+        vv_code_hash(text, code_text(code, text), hash);
+        outlook->codes[code] =
+            run->store->layout->code_get(run->store->place, hash, &found, &size) == VARVE_OK;
+        vv_free(found);
+    }
+}
+
+/* All that can be read, which writes nothing. */
+static bool look(struct run *run, struct outlook *outlook, char denial[512])
+{
+    char words[300] = "";
+    const varve_check_options options = { .size = sizeof options, .finding = keep_damage, .context = words };
+    uint64_t damage = 0;
+    bool fine = true;
+
+    *outlook = (struct outlook){ .damaged = false };
+    if (open_store(run, VARVE_STORE_READ_ONLY) != VARVE_OK)
+        return deny(denial, "it does not open: %s", vv_words());
+    const uint64_t last = run->store->layout->last_number(run->store->place);
+    for (uint64_t number = 1; fine && number <= last; number++)
+        fine = look_at_commit(run, number, outlook, denial);
+    look_at_refs(run, outlook);
+    look_at_codes(run, outlook);
+    close_store(run);
+    if (fine && vv_store_check(run->vfs, run->path, &options, &damage) != VARVE_OK)
+        fine = deny(denial, "the check fails: %s", vv_words());
+    outlook->damaged = damage > 0;
+    return fine;
+}
+
+static bool is_same(const struct outlook *a, const struct outlook *b)
+{
+    return a->damaged == b->damaged && memcmp(a->reads, b->reads, sizeof a->reads) == 0 &&
+           memcmp(a->codes, b->codes, sizeof a->codes) == 0 &&
+           memcmp(a->stands, b->stands, sizeof a->stands) == 0;
+}
+
+/* Damaged, and each thing in it as it was before the repair, or before what was not promised then. */
+static bool is_as_before(const struct outlook *left, const struct repairs *repairs)
+{
+    const struct outlook *least = &repairs->least;
+    const struct outlook *before = &repairs->before;
+    bool fine = left->damaged;
+
+    for (unsigned i = 0; i < DEEDS; i++)
+        fine = fine && (left->reads[i] == least->reads[i] || left->reads[i] == before->reads[i]) &&
+               (left->codes[i] == least->codes[i] || left->codes[i] == before->codes[i]) &&
+               (left->stands[i] == least->stands[i] || left->stands[i] == before->stands[i]);
+    return fine;
+}
+
+static varve_status repair(const struct run *run, char words[300])
+{
+    const varve_check_options options = {
+        .size = sizeof options, .flags = VARVE_CHECK_REPAIR, .finding = keep_damage, .context = words
+    };
+    uint64_t damage = 0;
+    const varve_status rc = vv_store_check(run->vfs, run->path, &options, &damage);
+
+    return rc == VARVE_OK && damage > 0 ? vv_fail(VARVE_CORRUPT, "damage is left: %s", words) : rc;
+}
+
+/* The story of a repaired store: what is not there was removed, refs moved. */
+static void tell_repair(struct run *run, const struct outlook *outlook)
+{
+    const unsigned count = run->story->count;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct deed *deed = &run->story->deeds[i];
+        if (deed->ref[0] != '\0' &&
+            stands(run->story, run->story->count, deed->ref) != outlook->stands[i]) {
+            struct deed *moved = begin_deed(run, MOVED);
+            memcpy(moved->ref, deed->ref, sizeof moved->ref);
+            moved->target = outlook->stands[i];
+        }
+        if (deed->kind == COMMITTED && !outlook->reads[i])
+            begin_deed(run, REMOVED)->target = (int)i;
+    }
+}
+
+/* Repair what is left; it keeps what could be read, finds nothing to do a second time, and is a store like any other. */
+static bool can_be_repaired(struct run *run, const struct outlook *left, struct outlook *after, char denial[512])
+{
+    char words[300] = "";
+
+    if (repair(run, words) != VARVE_OK)
+        return deny(denial, "a repair of what is left: %s", vv_words());
+    if (!look(run, after, denial))
+        return false;
+    if (after->damaged)
+        return deny(denial, "repaired, and damaged all the same");
+    for (unsigned i = 0; i < DEEDS; i++)
+        if (left->reads[i] && !after->reads[i])
+            return deny(denial, "the repair takes step %u, which was whole", run->story->deeds[i].step);
+    const uint64_t sum = sum_of(run->path);
+    if (repair(run, words) != VARVE_OK || sum_of(run->path) != sum)
+        return deny(denial, "a second repair finds something to do");
+    tell_repair(run, after);
+    if (!goes_on(run, denial))
+        return false;
+    close_store(run);
+    return is_settled(run, denial);
+}
+
+static bool judge_repair(void *context, const char *world, unsigned calls, char denial[512])
+{
+    const struct repairs *repairs = context;
+    static struct story story;
+    struct outlook left, after;
+    story = *repairs->story;
+    struct run run = run_at(world, &vv_vfs_system, NULL, &story);
+
+    bool right = look(&run, &left, denial);
+    const bool repaired = right && is_same(&left, &repairs->after);
+    if (right && !repaired && calls >= repairs->promised)
+        right = deny(denial, "it was repaired, and is not");
+    if (right && !repaired && !is_as_before(&left, repairs))
+        right = deny(denial, left.damaged ? "it is neither as before the repair nor as after"
+                                          : "the damage is hidden");
+    right = right && can_be_repaired(&run, &left, &after, denial);
+    if (right && (repaired || is_same(&left, &repairs->before)) && !is_same(&after, &repairs->after))
+        right = deny(denial, "another repair ends in another store");
+    close_store(&run);
+    return right;
+}
+
+static void do_look(struct setting *setting, struct outlook *outlook)
+{
+    struct run run = run_at(setting->world, &vv_vfs_system, NULL, setting->story);
+    char denial[512] = "";
+
+    if (look(&run, outlook, denial))
+        return;
+    (void)fprintf(stderr, "test_replay: %s\n", denial);
+    exit(2);
+}
+
+/* In a child, so that nothing is closed: a commit of a segment of its own, which was not promised. */
+static void leave_a_tail(struct setting *setting)
+{
+    const pid_t child = fork();
+    int status = 0;
+
+    if (child == -1)
+        give_up("fork");
+    if (child == 0) {
+        struct vv_double d;
+        vv_double_init(&d, &vv_vfs_system);
+        replay_attach(setting->replay, &d);
+        struct run run = run_at(setting->world, &d.table, setting->replay, setting->story);
+        _exit(commit(&run, HUGE, VARVE_BUFFERED) == VARVE_OK ? 0 : 1);
+    }
+    if (waitpid(child, &status, 0) != child || status != 0)
+        give_up("a tail");
+}
+
+/* In a child: a repair that is killed before its nth call. Whether it made so many. */
+static bool repair_killed(struct setting *setting, unsigned nth)
+{
+    const pid_t child = fork();
+    int status = 0;
+
+    if (child == -1)
+        give_up("fork");
+    if (child == 0) {
+        struct vv_double d;
+        char words[300] = "";
+        vv_double_init(&d, &vv_vfs_system);
+        replay_attach(setting->replay, &d);
+        vv_double_arm(&d, VV_DOUBLE_KILL, nth, 0);
+        const struct run run = run_at(setting->world, &d.table, setting->replay, setting->story);
+        (void)repair(&run, words);
+        _exit(0);
+    }
+    if (waitpid(child, &status, 0) != child)
+        give_up("waitpid");
+    return WIFSIGNALED(status);
+}
+
+struct repair_case {
+    const struct wound *wound;
+    bool tail;    /* behind a commit that was never promised */
+    unsigned nth; /* repaired by one who is killed before his nth call, and then by another; 0: by one */
+};
+
+/* Repair a damaged store, and lose the power; every so-manieth state is judged. False: who is to be killed makes fewer
+ * calls. */
+static bool repair_and_lose(struct setting *setting, const struct repair_case *one, unsigned one_in)
+{
+    static struct repairs repairs;
+    struct vv_double d;
+    char name[100];
+    char words[300] = "";
+
+    start(setting, true);
+    vv_double_init(&d, &vv_vfs_system);
+    replay_attach(setting->replay, &d);
+    struct run run = run_at(setting->world, &d.table, setting->replay, setting->story);
+    repairs = (struct repairs){ .story = setting->story };
+    inflict(&run, one->wound);
+    do_look(setting, &repairs.least);
+    if (!repairs.least.damaged)
+        give_up("the damage is not seen");
+    if (one->tail) {
+        start(setting, true);
+        leave_a_tail(setting);
+        inflict(&run, one->wound);
+    }
+    do_look(setting, &repairs.before);
+    const unsigned first = replay_calls(setting->replay);
+    if (one->nth > 0 && !repair_killed(setting, one->nth))
+        return false;
+    (void)snprintf(name, sizeof name, "repair %s%s, killed at %u", one->wound->name,
+                   one->tail ? " with a tail" : "", one->nth);
+    if (repair(&run, words) != VARVE_OK)
+        give_up(name);
+    repairs.promised = replay_mark(setting->replay);
+    do_look(setting, &repairs.after);
+    const struct replay_scope scope = { .name = name,
+                                        .first = first,
+                                        .chances = setting->chances,
+                                        .one_in = one_in,
+                                        .brief = setting->brief,
+                                        .enough = setting->enough,
+                                        .is_dull = is_dull,
+                                        .is_hint = is_hint };
+    replay_run(setting->replay, &scope, judge_repair, &repairs, &setting->report);
+    return true;
+}
+
+/* Every wound; of the kills of each every so-manieth. */
+static void repaired(struct setting *setting, unsigned kills, unsigned states)
+{
+    for (unsigned i = 0; i < 2 * WOUNDS; i++) {
+        struct repair_case one = { .wound = &wounds[i / 2], .tail = i % 2 == 1 };
+        (void)repair_and_lose(setting, &one, states);
+        one.nth = 1 + i % kills;
+        while (repair_and_lose(setting, &one, states))
+            one.nth += kills;
+    }
+}
+
 /* ---- For planted bugs --------------------------------------------------------------------------- */
 
 /* A little of everything, in seconds: what tools/plant.py lets judge one planted bug after the other. */
@@ -1162,6 +1576,8 @@ static void look_at_a_little(struct setting *setting)
     killed_first(setting, 97);
     setting->brief = false;
     lose_twice_after(setting, true, &(unsigned){ 10 }, 1, 5);
+    if (layout_asked == VARVE_LAYOUT_JOURNAL)
+        (void)repair_and_lose(setting, &(struct repair_case){ .wound = &wounds[0] }, 1);
 }
 
 /* ---- The program -------------------------------------------------------------------------------- */
@@ -1264,6 +1680,13 @@ int main(int argc, char **argv)
         setting.report = (struct replay_report){ .workloads = 0 };
         power_lost_twice(&setting, one_in(96, scale));
         print_report("twice", &setting.report, &passed, &failed);
+    }
+    if (is_asked_for(argc, argv, "repair") && layout_asked == VARVE_LAYOUT_JOURNAL) {
+        setting.report = (struct replay_report){ .workloads = 0 };
+        setting.brief = scale == 1;
+        repaired(&setting, one_in(5, scale), one_in(4, scale));
+        setting.brief = false;
+        print_report("repair", &setting.report, &passed, &failed);
     }
     if (is_asked_for(argc, argv, "little")) {
         setting.report = (struct replay_report){ .workloads = 0 };

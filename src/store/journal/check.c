@@ -537,8 +537,10 @@ varve_status vv_journal_check(const struct vv_dir *dir, const struct vv_layout_o
 
     silent.read_only = true;
     silent.finding = NULL; /* the deep scan tells it all again, and more */
-    if (flags & VARVE_CHECK_REPAIR)
+    if (flags & VARVE_CHECK_REPAIR) {
         TRY(repair_log(&checker));
+        TRY(vv_codepool_settle(dir)); /* what a repair that was killed removed is gone for good */
+    }
     TRY(vv_dir_each(dir, check_name, &checker));
     TRY(check_head(&checker));
     TRY(vv_codepool_check(dir, check_code, &checker));

@@ -366,6 +366,7 @@ varve_status vv_place_load(struct vv_place *place, const struct vv_head heads[2]
         place->newest = place->start = 0;
         place->stored = 0;
     }
+    place->told.checkpoint = place->head.checkpoint; /* to fall back on: not one that cannot be read */
     TRY(vv_place_scan(place, limit));
     TRY(check_start(place));
     if (place->lost_refs != 0)

@@ -787,6 +787,15 @@ static int by_address(const void *a, const void *b)
     return x->address < y->address ? -1 : x->address > y->address;
 }
 
+/* The store is as it should be, perhaps by a repair that was killed before its sync: that it is so is promised now. */
+static varve_status settle_found(struct vv_place *place)
+{
+    vv_place_take_turn(place);
+    const varve_status rc = vv_place_settle(place);
+    vv_place_end_turn(place);
+    return rc;
+}
+
 static varve_status decide(struct repairing *work, bool *done)
 {
     varve_status rc = VARVE_OK;
@@ -795,8 +804,10 @@ static varve_status decide(struct repairing *work, bool *done)
 
     TRY(drop_all(work));
     *done = work->fresh > 0 || work->made.removal_count > 0 || work->headless;
-    if (!*done)
+    if (!*done) {
+        rc = settle_found(work->place);
         goto out;
+    }
     if (work->made.dead_count > 1)
         qsort(work->made.dead, work->made.dead_count, sizeof *work->made.dead, by_address);
     for (size_t i = 0; i < work->made.dead_count; i++) {
