@@ -24,9 +24,9 @@ enum vv_dirty_rung {
     VV_DIRTY_COMPARE = 4
 };
 
-/* The descriptors behind the marks. Making the first in a process takes about 0.1 ms, for it tests itself; a store keeps
- * one for all its images; several in a process do not disturb each other. Thread safe. In a forked child it answers
- * VARVE_MISUSE: an inherited descriptor looks at the parent's memory. */
+/* The descriptors behind the marks. Making the first in a process takes about 0.1 ms, for it tests itself; a store
+ * keeps one for all its images; several in a process do not disturb each other. Thread safe. In a forked child it
+ * answers VARVE_MISUSE: an inherited descriptor looks at the parent's memory. */
 struct vv_tracker;
 /* `rung` BEST: the environment's choice, else the first that passes. VARVE_UNSUPPORTED when a forced rung does
  * not pass its self-test; words say why. VARVE_MISUSE when the environment names no rung. */
@@ -46,8 +46,8 @@ struct vv_page_list {
 };
 void vv_page_list_release(struct vv_page_list *list);
 
-/* What is in image.h uses the rest: register a reserved range once, arm it, take what was written. Before that the kernel
- * maps pages of a file around one that is read; in a registered range it maps one at a time. */
+/* What is in image.h uses the rest: register a reserved range once, arm it, take what was written. Before that the
+ * kernel maps pages of a file around one that is read; in a registered range it maps one at a time. */
 varve_status vv_dirty_register(struct vv_tracker *tracker, uint8_t *bytes, size_t reserved);
 /* From here on a write to [bytes, bytes+size) is noticed. On the other rungs: nothing to do. */
 varve_status vv_dirty_arm(struct vv_tracker *tracker, uint8_t *bytes, size_t size);
@@ -61,9 +61,9 @@ varve_status vv_dirty_take(struct vv_tracker *tracker, uint8_t *bytes, size_t si
 varve_status vv_dirty_peek(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
                            struct vv_page_list *list);
 
-/* A range that is registered and not armed: a page becomes private by its first write, before or after it is registered,
- * and only private pages carry marks, each from the take that names it on. Takes no page tables for what nobody touches; a take walks what is
- * resident. On the other rungs the same as the above. */
+/* A range that is registered and not armed: a page becomes private by its first write, before or after it is
+ * registered, and only private pages carry marks, each from the take that names it on. Takes no page tables for what
+ * nobody touches; a take walks what is resident. On the other rungs the same as the above. */
 varve_status vv_dirty_take_sparse(struct vv_tracker *tracker, uint8_t *bytes, size_t size,
                                   struct vv_page_list *list);
 varve_status vv_dirty_peek_sparse(struct vv_tracker *tracker, uint8_t *bytes, size_t size,

@@ -22,8 +22,8 @@
  *
  * A backed image is not watched before a look finds something written, so that a session that only reads, or makes one
  * call, reads the file as cheaply as any mapping of it; a few pages on top are copied for that, many are watched from
- * the start. Then it is watched sparsely: arming all of it would build page tables for what nobody touches. Looks that walk many
- * resident pages arm it, once they have cost more than that.
+ * the start. Then it is watched sparsely: arming all of it would build page tables for what nobody touches. Looks that
+ * walk many resident pages arm it, once they have cost more than that.
  *
  * Memory: on the armed rung one page per page changed, for undo. The other rungs cannot tell a page that was
  * filled from one that was written: they keep a second copy of every page that was filled, from arm on. */
@@ -76,8 +76,8 @@ varve_status vv_image_back(struct vv_image *image, const struct vv_backing *back
 /* Move an armed image to another file in one step, keeping what it holds: for one that nobody else writes to meanwhile
  * (never an exposed one), without levels, after a rebase or from the pool. `differ` are the base's pages that the
  * file has not, ascending, those beyond its end too unless they are zero: they stay private, and so does what was
- * written since. Everything else that memory held goes. The base's bytes and who answers for them are as before. On a failure the image is as it was, and
- * `release` is not called; but after HOST_LIMIT the image is of no more use. */
+ * written since. Everything else that memory held goes. The base's bytes and who answers for them are as before. On a
+ * failure the image is as it was, and `release` is not called; but after HOST_LIMIT the image is of no more use. */
 varve_status vv_image_move(struct vv_image *image, const struct vv_backing *backing, const uint32_t *differ,
                            size_t count);
 /* The same for any image that no file lies below: only the base's bytes are read from the file from now on, where they
@@ -132,8 +132,8 @@ varve_status vv_image_release(struct vv_image *image, uint32_t depth);
 /* Back to the base: rollback of everything. */
 varve_status vv_image_reset(struct vv_image *image);
 
-/* What a store notes of a page's base version while the image is in memory, from commit to commit: the image only keeps it
- * (zeros at first), and may lose it. */
+/* What a store notes of a page's base version while the image is in memory, from commit to commit: the image only
+ * keeps it (zeros at first), and may lose it. */
 struct vv_lineage {
     uint64_t tip;          /* which stored version this is about; 0: none */
     uint64_t anchor;       /* an older one that it is based on, directly or not */

@@ -25,7 +25,8 @@ varve_status vv_proof_encode(struct vv_trie *trie, const uint8_t meta[VV_HASH_SI
 /* Believes nothing but the root. On VARVE_OK all of `claim` but its `size` is written, and true of every state
  * with this root; what it is about (module, page) is the proof's choice: compare it with what was asked. A proof
  * of absence holds for every id on its way, so its id may be changed to another that is absent too; nothing else
- * in a proof can change and still lead to the root. VARVE_INVALID: it proves nothing; VARVE_NEWER: made by a newer format. */
+ * in a proof can change and still lead to the root. VARVE_INVALID: it proves nothing; VARVE_NEWER: made by a newer
+ * format. */
 varve_status vv_proof_check(const void *proof, size_t size, const uint8_t root[VV_HASH_SIZE],
                             varve_claim *claim);
 

@@ -1,7 +1,7 @@
 /* working.c - the modules and images of a session: see session.h.
  *
- * A module's memory becomes an image at first use: the warm one from the pool, or one filled from the layout. Fields are
- * replaced, never changed in place: records of undo, the state and other sessions hold them too. */
+ * A module's memory becomes an image at first use: the warm one from the pool, or one filled from the layout. Fields
+ * are replaced, never changed in place: records of undo, the state and other sessions hold them too. */
 #include <stdio.h>
 #include <string.h>
 

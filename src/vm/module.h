@@ -1,8 +1,8 @@
 /* module.h - code that can be run: read, checked, rewritten, compiled, its imports answered; made once, shared.
  *
  * A pool belongs to a VM. In it code is found by what it was made from: hash of the bytecode, the flags under
- * which its imports are answered, the values of the globals that it imports. Machine code also waits in files of the user's cache, outside any store; a store
- * from somebody else can thus never bring machine code along. Thread safe. */
+ * which its imports are answered, the values of the globals that it imports. Machine code also waits in files of the
+ * user's cache, outside any store; a store from somebody else can thus never bring machine code along. Thread safe. */
 #ifndef VV_MODULE_H
 #define VV_MODULE_H
 
@@ -59,8 +59,8 @@ struct vv_code_request {
     const struct vv_import_value *values; /* for the globals that it imports */
     size_t value_count;
 };
-/* The code for these bytes, made if need be; the limits hold either way. REFUSED, INVALID: it cannot be run; the words say all reasons that fit.
- * The caller ends it with vv_code_drop. */
+/* The code for these bytes, made if need be; the limits hold either way. REFUSED, INVALID: it cannot be run; the words
+ * say all reasons that fit. The caller ends it with vv_code_drop. */
 varve_status vv_code_get(struct vv_code_pool *pool, const struct vv_code_request *request,
                          struct vv_code **code);
 /* It, if it is here already; else NULL. */

@@ -1,8 +1,8 @@
 /* check.c - read every byte of a tree, believe nothing, report; nothing is opened for writing.
  *
- * Each directory by itself, for it is complete in itself: its index, whose root is computed; for each module its bytecode,
- * the saved nodes, the base image page by page against them, the diff page by page, and the leaf that all of it comes to. A
- * file with many names is read once. What no commit needs is told with less than damage. */
+ * Each directory by itself, for it is complete in itself: its index, whose root is computed; for each module its
+ * bytecode, the saved nodes, the base image page by page against them, the diff page by page, and the leaf that all of
+ * it comes to. A file with many names is read once. What no commit needs is told with less than damage. */
 #include <stdio.h>
 #include <string.h>
 
