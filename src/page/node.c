@@ -180,6 +180,31 @@ varve_status vv_node_child(struct vv_node *node, unsigned slot, const struct vv_
     return rc;
 }
 
+varve_status vv_top_take(const struct vv_top *top, const struct vv_node_source *source,
+                         struct vv_node_shape shape, struct vv_node **node)
+{
+    *node = atomic_load_explicit(&top->node, memory_order_acquire);
+    if (*node != NULL)
+        vv_node_hold(*node);
+    if (*node != NULL || top->address == 0)
+        return VARVE_OK;
+    return load(source, top->address, top->hash, shape, node);
+}
+
+varve_status vv_node_take_child(struct vv_node *node, unsigned slot, const struct vv_node_source *source,
+                                struct vv_node_shape shape, struct vv_node **child)
+{
+    *child = NULL;
+    if ((node->nodes >> slot & 1) == 0)
+        return VARVE_OK;
+    *child = child_in_memory(node, slot);
+    if (*child != NULL) {
+        vv_node_hold(*child);
+        return VARVE_OK;
+    }
+    return load(source, node->number[slot], node->hash[VV_NODE_SLOTS + slot], shape, child);
+}
+
 /* ---- Owning and changing ---------------------------------------------------------------------- */
 
 /* Put a copy at `place` when others hold the node that is there. */
@@ -558,6 +583,54 @@ varve_status vv_top_forget_below(const struct vv_top *top, const struct vv_node_
         TRY(forget_below(node, source, shape, start, &forgot));
 out:
     return rc;
+}
+
+static bool is_held_once(struct vv_node *node)
+{
+    return atomic_load_explicit(&node->holders, memory_order_acquire) == 1;
+}
+
+/* A child that was saved as it is, below a parent that knows its hash, may be named by its address. */
+static bool may_go(const struct vv_node *node, unsigned slot, struct vv_node *child)
+{
+    return !is_unsaved(child) && (node->stale >> (VV_NODE_SLOTS + slot) & 1) == 0;
+}
+
+void vv_top_let_go(struct vv_top *top, unsigned depth)
+{
+    struct vv_node *stack[STACK_MAX], *node = atomic_load_explicit(&top->node, memory_order_acquire);
+    uint32_t left[STACK_MAX];
+    unsigned at = 0;
+
+    if (node == NULL)
+        return;
+    if (depth == 0 && !is_unsaved(node)) {
+        top->address = atomic_load_explicit(&node->address, memory_order_relaxed);
+        memcpy(top->hash, node->hash[1], sizeof top->hash);
+        atomic_store_explicit(&top->node, NULL, memory_order_relaxed);
+        vv_node_drop(node);
+        return;
+    }
+    stack[0] = node;
+    left[0] = is_held_once(node) ? node->nodes : 0;
+    for (;;) {
+        while (left[at] == 0 && at > 0)
+            at--;
+        if (left[at] == 0)
+            return;
+        const unsigned slot = lowest(left[at]);
+        struct vv_node *child = child_in_memory(stack[at], slot);
+        left[at] &= left[at] - 1;
+        if (child != NULL && at + 1 >= depth && may_go(stack[at], slot, child)) {
+            stack[at]->number[slot] = atomic_load_explicit(&child->address, memory_order_relaxed);
+            atomic_store_explicit(&stack[at]->child[slot], NULL, memory_order_relaxed);
+            vv_node_drop(child);
+        } else if (child != NULL && is_held_once(child)) { /* below others' nodes all is others' (N1) */
+            VV_ASSERT(at + 1 < STACK_MAX);
+            stack[++at] = child;
+            left[at] = child->nodes;
+        }
+    }
 }
 
 /* ---- The saved form --------------------------------------------------------------------------- *

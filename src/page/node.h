@@ -8,7 +8,8 @@
  * Laws:
  *   (N1) A node with more than one holder, or below such a node, is never changed, but for the two things that
  *        do not change what it says: a saved child that is loaded (published by compare-and-swap; the loser's
- *        copy is freed), and the address at which it was saved.
+ *        copy is freed), and the address at which it was saved. A loaded child is let go of by the one holder of all
+ *        that is above it, while nobody reads.
  *   (N2) A node that is shared is fully hashed; so only a tree's one owner ever hashes.
  *   (N3) What was loaded has the hash that its parent holds, and the shape that its place wants.
  *   (N4) A node that has an address is, with all below it, as it was saved.
@@ -76,6 +77,12 @@ varve_status vv_top_node(const struct vv_top *top, const struct vv_node_source *
                          struct vv_node_shape shape, struct vv_node **node);
 varve_status vv_node_child(struct vv_node *node, unsigned slot, const struct vv_node_source *source,
                            struct vv_node_shape shape, struct vv_node **child);
+/* The same for who passes once through a large tree: held, not lent, and what must be loaded stays with the caller
+ * alone, who drops it. */
+varve_status vv_top_take(const struct vv_top *top, const struct vv_node_source *source,
+                         struct vv_node_shape shape, struct vv_node **node);
+varve_status vv_node_take_child(struct vv_node *node, unsigned slot, const struct vv_node_source *source,
+                                struct vv_node_shape shape, struct vv_node **child);
 
 /* Writing: the same, and the place's owner may change the node (it is copied first when others hold it). */
 varve_status vv_top_own(struct vv_top *top, const struct vv_node_source *source, struct vv_node_shape shape,
@@ -106,6 +113,10 @@ void vv_top_unsave(const struct vv_top *top, uint64_t from);
  * it must. */
 varve_status vv_top_forget_below(const struct vv_top *top, const struct vv_node_source *source,
                                  struct vv_node_shape shape, uint64_t start);
+
+/* Let go of the saved nodes that lie `depth` levels below the top, or deeper: they are loaded again by need. The tree's
+ * owner alone may; what others hold too stays theirs. */
+void vv_top_let_go(struct vv_top *top, unsigned depth);
 
 /* How many keys are below a heap position of a keyed node; when it is one, `slot` is whose. */
 enum vv_node_keys { VV_KEYS_NONE, VV_KEYS_ONE, VV_KEYS_MANY };

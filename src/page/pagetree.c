@@ -568,6 +568,11 @@ varve_status vv_pagetree_forget_below(struct vv_pagetree *tree, uint64_t start)
                                start);
 }
 
+void vv_pagetree_let_go(struct vv_pagetree *tree, unsigned depth)
+{
+    vv_top_let_go(&tree->top, depth);
+}
+
 uint64_t vv_pagetree_address(const struct vv_pagetree *tree)
 {
     return vv_top_address(&tree->top);

@@ -80,6 +80,8 @@ varve_status vv_pagetree_save(struct vv_pagetree *tree, vv_node_write_fn put, vo
 void vv_pagetree_unsave(struct vv_pagetree *tree, uint64_t from);
 /* Forget every saved address below `start`: what lies there is to be saved again, with all that leads to it. */
 varve_status vv_pagetree_forget_below(struct vv_pagetree *tree, uint64_t start);
+/* Keep in memory no more of what was saved than `depth` levels. For the owner of a tree that nobody else reads now. */
+void vv_pagetree_let_go(struct vv_pagetree *tree, unsigned depth);
 /* Where the top was saved; 0: all zero, or changed since. */
 uint64_t vv_pagetree_address(const struct vv_pagetree *tree);
 /* How many radix levels `page_count` pages need: the least h >= 1 with 16^h >= pages. */

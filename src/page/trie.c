@@ -473,6 +473,11 @@ varve_status vv_trie_forget_below(struct vv_trie *trie, uint64_t start)
     return vv_top_forget_below(&trie->top, trie->source, shape_of(0), start);
 }
 
+void vv_trie_let_go(struct vv_trie *trie, unsigned depth)
+{
+    vv_top_let_go(&trie->top, depth);
+}
+
 uint64_t vv_trie_address(const struct vv_trie *trie)
 {
     return vv_top_address(&trie->top);

@@ -42,10 +42,11 @@ typedef varve_status (*vv_item_diff_fn)(void *context, const struct vv_item *fro
 varve_status vv_trie_diff(const struct vv_trie *from, const struct vv_trie *to, vv_item_diff_fn each,
                           void *context);
 
-/* As vv_pagetree_save, _unsave, _forget_below and _address. */
+/* As vv_pagetree_save, _unsave, _forget_below, _let_go and _address. */
 varve_status vv_trie_save(struct vv_trie *trie, vv_node_write_fn put, void *context, uint64_t *address);
 void vv_trie_unsave(struct vv_trie *trie, uint64_t from);
 varve_status vv_trie_forget_below(struct vv_trie *trie, uint64_t start);
+void vv_trie_let_go(struct vv_trie *trie, unsigned depth);
 uint64_t vv_trie_address(const struct vv_trie *trie);
 
 /* Append the way from the place of `key` to the top (docs/format.md, proofs). `item` is what stands in that

@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -440,6 +441,74 @@ static void a_saved_trie_opens_to_the_same(void **state)
     vv_bytes_release(&shelf.bytes);
 }
 
+static size_t nodes_of(const struct vv_node *node)
+{
+    size_t count = node == NULL ? 0 : 1;
+
+    for (unsigned slot = 0; node != NULL && slot < VV_NODE_SLOTS; slot++)
+        count += nodes_of(atomic_load(&node->child[slot]));
+    return count;
+}
+
+static size_t nodes_above(const struct vv_node *node, unsigned depth)
+{
+    size_t count = node == NULL || depth == 0 ? 0 : 1;
+
+    for (unsigned slot = 0; count > 0 && slot < VV_NODE_SLOTS; slot++)
+        count += nodes_above(atomic_load(&node->child[slot]), depth - 1);
+    return count;
+}
+
+/* Saved or in the middle of changes, shared or not: what was let go of is loaded again and says the same. Of a saved
+ * trie that nobody shares nothing stays below the levels that were asked for. */
+static void what_is_let_go_of_is_loaded_again(void **state)
+{
+    static struct model model, before;
+    struct shelf shelf = { .bytes = VV_BYTES_NONE };
+    const struct vv_node_source source = { .read = shelf_read, .context = &shelf };
+    struct vv_trie trie, copy;
+    uint64_t address = 0;
+    size_t gone = 0;
+
+    (void)state;
+    memset(&model, 0, sizeof model);
+    vv_trie_init(&trie, &source);
+    for (int round = 0; round < 300; round++) {
+        const unsigned depth = (unsigned)chance(5);
+        const bool shared = chance(4) == 0;
+        for (uint64_t steps = chance(12); steps > 0; steps--)
+            step(&trie, &model);
+        const bool saved = chance(3) != 0;
+        if (saved)
+            assert_int_equal(vv_trie_save(&trie, shelf_write, &shelf, &address), VARVE_OK);
+        if (shared) {
+            vv_trie_copy(&copy, &trie);
+            before = model;
+        }
+        const size_t all = nodes_of(trie.top.node);
+        const size_t above = nodes_above(trie.top.node, depth);
+        vv_trie_let_go(&trie, depth);
+        assert_true(nodes_of(trie.top.node) >= above);
+        if (saved && !shared)
+            assert_int_equal(nodes_of(trie.top.node), above);
+        gone += all - nodes_of(trie.top.node);
+        if (saved)
+            assert_true(vv_trie_address(&trie) == address);
+        if (round % 3 == 0)
+            assert_same(&trie, &model);
+        for (uint64_t steps = chance(6); steps > 0; steps--)
+            step(&trie, &model);
+        if (shared) {
+            assert_same(&copy, &before);
+            vv_trie_release(&copy);
+        }
+    }
+    assert_same(&trie, &model);
+    assert_true(gone > 1000);
+    vv_trie_release(&trie);
+    vv_bytes_release(&shelf.bytes);
+}
+
 static varve_status look(void *context, const struct vv_item *from, const struct vv_item *to)
 {
     (void)context;
@@ -550,6 +619,7 @@ int main(void)
         cmocka_unit_test(keys_that_differ_in_the_last_bit_are_two),
         cmocka_unit_test(a_difference_is_what_merging_the_arrays_finds),
         cmocka_unit_test(a_saved_trie_opens_to_the_same),
+        cmocka_unit_test(what_is_let_go_of_is_loaded_again),
         cmocka_unit_test(a_damaged_node_is_found_or_harmless),
         cmocka_unit_test(a_failed_allocation_leaves_the_trie_as_it_was),
     };
