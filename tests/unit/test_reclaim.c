@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <malloc.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -662,6 +664,156 @@ static void retention_costs_what_is_there(void **state)
     vv_commit_facts_release(&facts[1]);
 }
 
+/* ---- What an opening takes -------------------------------------------------------------------- */
+
+struct line { /* of commits, each with the state after the one before */
+    struct world *w;
+    struct model_state states[2];
+    struct vv_commit_facts facts[2];
+    unsigned count;
+};
+
+static void begin_line(struct line *line, struct world *w, uint64_t retain)
+{
+    *line = (struct line){ .w = w };
+    w->retain = retain;
+    close_place(w);
+    const struct vv_layout_options options = options_of(w, false);
+    assert_int_equal(vv_journal_open(&w->dir, &options, &vv_journal_limits, &w->place), VARVE_OK);
+}
+
+static void end_line(struct line *line)
+{
+    vv_commit_facts_release(&line->facts[0]);
+    vv_commit_facts_release(&line->facts[1]);
+}
+
+static void commit_next(struct line *line)
+{
+    const unsigned now = line->count % 2;
+    struct vv_commit_facts *facts = &line->facts[now];
+    const struct vv_commit_facts *before = line->count == 0 ? NULL : &line->facts[1 - now];
+    const struct vv_ref_move move = { .what = "commit",
+                                      .name = "main",
+                                      .to = &facts->id,
+                                      .expected = before == NULL ? NULL : &before->id };
+
+    line->states[now] = line->states[1 - now];
+    line->states[now].meta = ++line->count;
+    vv_commit_facts_release(facts);
+    assert_int_equal(model_commit(journal, line->w->place, before == NULL ? NULL : &line->states[1 - now],
+                                  before, &line->states[now], "", &move, VARVE_BUFFERED, facts),
+                     VARVE_OK);
+}
+
+/* Retain what is to be retained. The last commit may lie elsewhere then. */
+static void reclaim_line(struct line *line)
+{
+    struct vv_commit_facts *last = &line->facts[(line->count - 1) % 2];
+    const varve_commit_id id = last->id;
+
+    reclaim(line->w);
+    vv_commit_facts_release(last);
+    assert_int_equal(journal->facts(line->w->place, &id, last), VARVE_OK);
+}
+
+/* So many commits, and then as many as it takes until a checkpoint is made. */
+static void commit_many(struct line *line, unsigned count, unsigned reclaim_every)
+{
+    for (unsigned i = 0; i < count || line->w->place->index.tail_count > 0; i++) {
+        commit_next(line);
+        if (reclaim_every != 0 && line->count % reclaim_every == 0)
+            reclaim_line(line);
+    }
+}
+
+static size_t nodes_of(const struct vv_node *node)
+{
+    size_t count = node == NULL ? 0 : 1;
+
+    for (unsigned slot = 0; node != NULL && slot < VV_NODE_SLOTS; slot++)
+        count += nodes_of(atomic_load(&node->child[slot]));
+    return count;
+}
+
+static size_t nodes_in_memory(const struct vv_index *index)
+{
+    return nodes_of(index->ids.top.node) + nodes_of(index->roots.top.node) +
+           nodes_of(index->numbers.top.node);
+}
+
+/* Of the index stays in memory what is near its tops, however many commits it has; and what was looked up, up to a
+ * bound. */
+static void the_index_in_memory_does_not_grow(void **state)
+{
+    enum { COUNT = 8000, TOPS = 2 * (1 + 16 + 256) + 1, LOADED = 1024 + 3 * VV_NODE_DEPTH_MAX };
+    struct world *w = *state;
+    struct line line;
+    struct vv_commit_facts facts = { .locator = 0 };
+    varve_commit_id id;
+
+    begin_line(&line, w, 0);
+    for (unsigned i = 0; i < COUNT; i++) {
+        commit_next(&line);
+        assert_true(nodes_in_memory(&w->place->index) <= TOPS + LOADED);
+    }
+    commit_many(&line, 1, 0);
+    assert_true(nodes_in_memory(&w->place->index) <= TOPS);
+    assert_true(line.count <= w->place->index.last_number);
+    for (uint64_t number = 1; number <= line.count; number++) {
+        assert_int_equal(journal->find_number(w->place, number, &id), VARVE_OK);
+        assert_int_equal(journal->facts(w->place, &id, &facts), VARVE_OK);
+        assert_int_equal(facts.number, number);
+        vv_commit_facts_release(&facts);
+        assert_true(nodes_in_memory(&w->place->index) <= TOPS + LOADED);
+    }
+    end_line(&line);
+}
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static const bool heap_is_told = true;
+static size_t heap_in_use(void)
+{
+    const struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
+}
+#else /* another allocator tells otherwise what it holds */
+static const bool heap_is_told = false;
+static size_t heap_in_use(void)
+{
+    return 0;
+}
+#endif
+
+/* An opening that made twice as many commits holds as much memory: those that are retained stay on the disk. */
+static void assert_heap_is_flat(struct world *w, uint64_t retain, unsigned reclaim_every)
+{
+    enum { COUNT = 3000, MOST = 512 << 10 }; /* what a checkpoint takes rises, with the index's depth */
+    struct line line;
+
+    if (!heap_is_told)
+        skip();
+    begin_line(&line, w, retain);
+    commit_many(&line, COUNT, reclaim_every);
+    const size_t once = heap_in_use();
+    commit_many(&line, COUNT, reclaim_every);
+    const size_t twice = heap_in_use();
+    print_message("%zu KiB, and %zu KiB after %u commits\n", once >> 10, twice >> 10, line.count);
+    assert_true(twice <= once + MOST);
+    end_line(&line);
+}
+
+static void an_opening_that_keeps_all_holds_no_more_for_more_commits(void **state)
+{
+    assert_heap_is_flat(*state, 0, 0);
+}
+
+static void an_opening_that_keeps_few_holds_no_more_for_more_commits(void **state)
+{
+    assert_heap_is_flat(*state, 64, 500);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -671,6 +823,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(deleted_commits_give_their_space_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_store_that_keeps_few_stays_small, set_up, tear_down),
         cmocka_unit_test_setup_teardown(retention_costs_what_is_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_index_in_memory_does_not_grow, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_opening_that_keeps_all_holds_no_more_for_more_commits, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(an_opening_that_keeps_few_holds_no_more_for_more_commits, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained, set_up, tear_down),
         cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained_2, set_up, tear_down),
         cmocka_unit_test_setup_teardown(random_histories_hold_what_is_retained_3, set_up, tear_down),

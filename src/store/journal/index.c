@@ -5,12 +5,29 @@
 
 #include "base/alloc.h"
 
+/* Keys are hashes, so the levels near the top lie on the way to many of them: of two tries 2 x 273 nodes stay, 1 MiB.
+ * Numbers rise: the way to the last one is short. */
+#ifdef VV_TORTURE
+enum { TRIE_LEVELS = 1, NUMBER_LEVELS = 0, LOADED_MOST = 3 };
+#else
+enum { TRIE_LEVELS = 3, NUMBER_LEVELS = 1, LOADED_MOST = 1024 };
+#endif
+
+static varve_status read_counted(void *context, uint64_t address, struct vv_bytes *bytes)
+{
+    struct vv_index *index = context;
+
+    index->loaded++;
+    return index->nodes->read(index->nodes->context, address, bytes);
+}
+
 void vv_index_init(struct vv_index *index, const struct vv_node_source *nodes)
 {
     *index = (struct vv_index){ .nodes = nodes };
-    vv_trie_init(&index->ids, nodes);
-    vv_trie_init(&index->roots, nodes);
-    vv_pagetree_init(&index->numbers, 0, nodes);
+    index->counted = (struct vv_node_source){ .read = read_counted, .context = index };
+    vv_trie_init(&index->ids, &index->counted);
+    vv_trie_init(&index->roots, &index->counted);
+    vv_pagetree_init(&index->numbers, 0, &index->counted);
     vv_table_init(&index->tail_ids, 32);
     vv_table_init(&index->removal_ids, 32);
     vv_table_init(&index->kept_ids, 32);
@@ -29,6 +46,22 @@ void vv_index_release(struct vv_index *index)
     vv_free(index->removals);
     vv_free(index->refs);
     *index = (struct vv_index){ .nodes = NULL };
+}
+
+static void let_go(struct vv_index *index)
+{
+    vv_trie_let_go(&index->ids, TRIE_LEVELS);
+    vv_trie_let_go(&index->roots, TRIE_LEVELS);
+    vv_pagetree_let_go(&index->numbers, NUMBER_LEVELS);
+    index->loaded = 0;
+}
+
+/* Before a look-up, when nothing is lent from the trees. As loading does not, letting go does not change what a const
+ * index says. */
+static void let_go_of_many(const struct vv_index *index)
+{
+    if (index->loaded > LOADED_MOST)
+        let_go((struct vv_index *)(uintptr_t)index);
 }
 
 /* ---- Commits ---------------------------------------------------------------------------------- */
@@ -106,7 +139,8 @@ static const struct vv_index_commit *kept_as(const struct vv_index *index, const
     return done ? &index->kept[place->number] : NULL;
 }
 
-varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], uint64_t *address)
+/* In the middle of a walk, too. */
+static varve_status find(const struct vv_index *index, const uint8_t id[32], uint64_t *address)
 {
     struct vv_item item;
     bool present = false;
@@ -128,6 +162,12 @@ varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], u
     if (rc == VARVE_OK && present)
         *address = item.locator; /* 0: a tombstone */
     return rc;
+}
+
+varve_status vv_index_find(const struct vv_index *index, const uint8_t id[32], uint64_t *address)
+{
+    let_go_of_many(index);
+    return find(index, id, address);
 }
 
 bool vv_index_begins(const uint8_t bytes[32], const uint8_t key[32], unsigned digits)
@@ -160,6 +200,17 @@ static void add_match(struct matches *matches, const uint8_t key[32], const uint
     memcpy(matches->ids[matches->count++], id, 32);
 }
 
+/* The key behind this one; false: it was the last that there can be. */
+static bool step_key(uint8_t key[32])
+{
+    size_t i = 32;
+
+    while (i-- > 0)
+        if (++key[i] != 0)
+            return true;
+    return false;
+}
+
 /* `stale`: items of commits that are gone are told so; NULL: they are passed over. */
 static varve_status match_trie(const struct vv_index *index, const struct vv_trie *trie,
                                const uint8_t key[32], unsigned digits, struct matches *matches, bool *stale)
@@ -175,7 +226,7 @@ static varve_status match_trie(const struct vv_index *index, const struct vv_tri
         TRY(vv_trie_next(trie, from, &item, &present));
         if (!present || !vv_index_begins(item.key, key, digits))
             break;
-        TRY(vv_index_find(index, stale == NULL ? item.key : item.hash, &address));
+        TRY(find(index, stale == NULL ? item.key : item.hash, &address));
         if (address != 0)
             add_match(matches, item.key, stale == NULL ? item.key : item.hash);
         else if (stale != NULL && !is_matched(matches, item.key))
@@ -183,11 +234,8 @@ static varve_status match_trie(const struct vv_index *index, const struct vv_tri
         if (matches->count == 2)
             break;
         memcpy(from, item.key, 32);
-        size_t i = 32;
-        while (i-- > 0 && ++from[i] == 0)
-            continue;
-        if (i == SIZE_MAX)
-            break; /* that was the last key there can be */
+        if (!step_key(from))
+            break;
     }
 out:
     return rc;
@@ -209,6 +257,7 @@ varve_status vv_index_find_id(const struct vv_index *index, const uint8_t key[32
 {
     struct matches matches = { .count = 0 };
 
+    let_go_of_many(index);
     for (size_t i = index->tail_count; i-- > 0;) {
         if (is_there(&index->tail[i]) && vv_index_begins(index->tail[i].id, key, digits))
             add_match(&matches, index->tail[i].id, index->tail[i].id);
@@ -224,6 +273,7 @@ varve_status vv_index_find_root(const struct vv_index *index, const uint8_t key[
     struct matches matches = { .count = 0 };
 
     *stale = false;
+    let_go_of_many(index);
     for (size_t i = index->tail_count; i-- > 0;) { /* newest first */
         if (is_there(&index->tail[i]) && vv_index_begins(index->tail[i].root, key, digits))
             add_match(&matches, index->tail[i].root, index->tail[i].id);
@@ -266,7 +316,7 @@ static size_t tail_from(const struct vv_index *index, uint64_t number)
 static varve_status resolve_leaf(const struct vv_index *index, uint64_t number, const struct vv_leaf *leaf,
                                  uint64_t *address)
 {
-    const varve_status rc = vv_index_find(index, leaf->hash, address);
+    const varve_status rc = find(index, leaf->hash, address);
     const struct vv_index_commit *kept = kept_as(index, leaf->hash);
     const bool moved = kept != NULL && kept->number == number && kept->address == *address;
 
@@ -283,6 +333,7 @@ varve_status vv_index_find_number(const struct vv_index *index, uint64_t number,
     const size_t place = tail_from(index, number);
 
     *address = 0;
+    let_go_of_many(index);
     if (place < index->tail_count && index->tail[place].number == number) {
         memcpy(id, index->tail[place].id, 32);
         *address = index->tail[place].removed ? 0 : index->tail[place].address;
@@ -321,6 +372,8 @@ varve_status vv_index_next_number(const struct vv_index *index, uint64_t after, 
                                   uint8_t id[32], uint64_t *address)
 {
     struct first_leaf first = { .index = index };
+
+    let_go_of_many(index);
     const varve_status rc = vv_pagetree_each(&index->numbers, after + 1, take_leaf, &first);
 
     if (rc != VARVE_OK && rc != VARVE_END)
@@ -458,16 +511,14 @@ varve_status vv_index_tombstones(const struct vv_index *index,
     bool present = false;
 
     for (;;) {
+        let_go_of_many(index);
         TRY(vv_trie_next(&index->ids, from, &item, &present));
         if (!present)
             break;
         if (item.locator == 0)
             TRY(each(context, item.key));
         memcpy(from, item.key, 32);
-        size_t i = 32;
-        while (i-- > 0 && ++from[i] == 0)
-            continue;
-        if (i == SIZE_MAX)
+        if (!step_key(from))
             break;
     }
 out:
@@ -486,6 +537,7 @@ varve_status vv_index_tombstone(const struct vv_index *index, const uint8_t id[3
     const struct vv_index_removal *removal = removal_of(index, id);
     struct vv_item item;
 
+    let_go_of_many(index);
     if (removal != NULL) {
         *there = true;
         memcpy(ancestor, removal->ancestor, 32);
@@ -763,14 +815,21 @@ out:
     return rc;
 }
 
+/* Whole lists: retention may have removed very many commits at once. */
 static void drop_tail(struct vv_index *index)
 {
     vv_table_release(&index->tail_ids);
     vv_table_release(&index->removal_ids);
     vv_table_release(&index->kept_ids);
-    index->tail_count = 0;
-    index->removal_count = 0;
-    index->kept_count = 0;
+    vv_free(index->tail);
+    vv_free(index->removals);
+    vv_free(index->kept);
+    index->tail = NULL;
+    index->removals = NULL;
+    index->kept = NULL;
+    index->tail_count = index->tail_capacity = 0;
+    index->removal_count = index->removal_capacity = 0;
+    index->kept_count = index->kept_capacity = 0;
 }
 
 void vv_index_adopt(struct vv_index *index, struct vv_index_saved *saved)
@@ -782,6 +841,7 @@ void vv_index_adopt(struct vv_index *index, struct vv_index_saved *saved)
     index->roots = saved->roots;
     index->numbers = saved->numbers;
     drop_tail(index);
+    let_go(index);
 }
 
 varve_status vv_index_open(struct vv_index *index, const struct vv_record *record,
@@ -790,18 +850,18 @@ varve_status vv_index_open(struct vv_index *index, const struct vv_record *recor
     varve_status rc = VARVE_OK;
     struct vv_index_saved saved;
 
-    vv_trie_init(&saved.ids, index->nodes);
-    vv_trie_init(&saved.roots, index->nodes);
-    vv_pagetree_init(&saved.numbers, 0, index->nodes);
+    vv_trie_init(&saved.ids, &index->counted);
+    vv_trie_init(&saved.roots, &index->counted);
+    vv_pagetree_init(&saved.numbers, 0, &index->counted);
     if (checkpoint->number_pages > VV_PAGETREE_PAGES_MAX) {
         rc = vv_fail(VARVE_CORRUPT, "the checkpoint at address %llu counts too many commits",
                      (unsigned long long)record->address);
         goto out;
     }
-    TRY(vv_trie_open(&saved.ids, checkpoint->ids.address, checkpoint->ids.hash, index->nodes));
-    TRY(vv_trie_open(&saved.roots, checkpoint->roots.address, checkpoint->roots.hash, index->nodes));
+    TRY(vv_trie_open(&saved.ids, checkpoint->ids.address, checkpoint->ids.hash, &index->counted));
+    TRY(vv_trie_open(&saved.roots, checkpoint->roots.address, checkpoint->roots.hash, &index->counted));
     TRY(vv_pagetree_open(&saved.numbers, checkpoint->number_pages, checkpoint->numbers.address,
-                         checkpoint->numbers.hash, index->nodes));
+                         checkpoint->numbers.hash, &index->counted));
     vv_index_adopt(index, &saved);
     index->last_number = record->number;
     index->commits = checkpoint->commits;

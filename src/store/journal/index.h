@@ -2,7 +2,9 @@
  *
  *   ids, roots   tries: commit id -> record; state root -> newest record with it (hash: that commit's id)
  *   numbers      page tree: number -> {id, record}
- *                as the last checkpoint saved them, loaded by need
+ *                as the last checkpoint saved them, loaded by need, and let go of: after each checkpoint, and when
+ *                look-ups have loaded many nodes, what is not near the tops; so however many commits an opening
+ *                makes or looks at, its memory does not grow with them
  *   tail         commits since then, in memory, looked at first; a checkpoint moves them into the trees
  *   removals     since then too: they hide what the trees have, until a checkpoint takes it out of them
  *   kept         commits that lie elsewhere since then: in the tail they are told so
@@ -36,6 +38,8 @@ struct vv_index_ref {
 };
 struct vv_index {
     const struct vv_node_source *nodes;
+    struct vv_node_source counted; /* the same, for the trees: it counts */
+    uint64_t loaded;               /* nodes, since some were let go of */
     struct vv_trie ids, roots;
     struct vv_pagetree numbers;
     struct vv_index_commit *tail; /* by number */

@@ -194,6 +194,7 @@ static varve_status walk_node(const struct walk *walk, struct vv_node *node, str
     varve_status rc = VARVE_OK;
     const uint64_t address = address_of(node);
     uint64_t own = UINT64_MAX;
+    struct vv_node *child = NULL; /* held: a whole tree may be larger than memory */
 
     VV_ASSERT(shape.level <= VV_NODE_DEPTH_MAX);
     if (address != 0 && is_known(walk->known, address, lowest))
@@ -203,7 +204,6 @@ static varve_status walk_node(const struct walk *walk, struct vv_node *node, str
     if (address != 0)
         own = address;
     for (unsigned slot = 0; slot < VV_NODE_SLOTS; slot++) {
-        struct vv_node *child = NULL;
         if (node->leaves >> slot & 1)
             TRY(walk->leaf(walk->mark, walk->state, node->keyed ? node->keys[slot] : NULL, node->number[slot],
                            &own));
@@ -212,13 +212,16 @@ static varve_status walk_node(const struct walk *walk, struct vv_node *node, str
         if (atomic_load_explicit(&node->child[slot], memory_order_acquire) == NULL &&
             is_known(walk->known, node->number[slot], &own))
             continue; /* without loading it */
-        TRY(vv_node_child(node, slot, walk->source, shape_below(shape), &child));
+        TRY(vv_node_take_child(node, slot, walk->source, shape_below(shape), &child));
         TRY(walk_node(walk, child, shape_below(shape), &own));
+        vv_node_drop(child);
+        child = NULL;
     }
     if (address != 0)
         TRY(know(walk->known, address, own));
     lower(lowest, own);
 out:
+    vv_node_drop(child);
     return rc;
 }
 
@@ -231,10 +234,11 @@ static varve_status walk_top(const struct walk *walk, const struct vv_top *top, 
 
     if (address != 0 && is_known(walk->known, address, lowest))
         return VARVE_OK;
-    TRY(vv_top_node(top, walk->source, shape, &node));
+    TRY(vv_top_take(top, walk->source, shape, &node));
     if (node != NULL)
         TRY(walk_node(walk, node, shape, lowest));
 out:
+    vv_node_drop(node);
     return rc;
 }
 
