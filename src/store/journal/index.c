@@ -550,6 +550,54 @@ varve_status vv_index_tombstone(const struct vv_index *index, const uint8_t id[3
     return rc;
 }
 
+/* ---- Roots that lead to nothing --------------------------------------------------------------- */
+
+varve_status vv_index_next_root(const struct vv_index *index, uint8_t from[32], uint8_t root[32], bool *gone,
+                                bool *more)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_item item;
+    uint64_t address = 0;
+
+    *gone = false;
+    let_go_of_many(index);
+    TRY(vv_trie_next(&index->roots, from, &item, more));
+    if (!*more)
+        goto out;
+    TRY(find(index, item.hash, &address));
+    *gone = address == 0;
+    memcpy(root, item.key, 32);
+    memcpy(from, item.key, 32);
+    *more = step_key(from);
+out:
+    return rc;
+}
+
+varve_status vv_index_mend_root(struct vv_index *index, const uint8_t root[32], uint64_t number)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_item item;
+    uint64_t address = 0;
+    bool there = false;
+
+    TRY(vv_trie_get(&index->roots, root, &item, &there));
+    if (there)
+        TRY(find(index, item.hash, &address));
+    if (!there || address != 0)
+        goto out;
+    if (number != 0)
+        TRY(vv_index_find_number(index, number, item.hash, &item.locator));
+    if (number == 0)
+        TRY(vv_trie_remove(&index->roots, root));
+    else if (item.locator != 0)
+        TRY(vv_trie_set(&index->roots, &item));
+    index->mended++;
+out:
+    return rc;
+}
+
+/* ---- Ancestors -------------------------------------------------------------------------------- */
+
 varve_status vv_index_ancestor(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],
                                bool *removed)
 {
@@ -830,6 +878,7 @@ static void drop_tail(struct vv_index *index)
     index->tail_count = index->tail_capacity = 0;
     index->removal_count = index->removal_capacity = 0;
     index->kept_count = index->kept_capacity = 0;
+    index->mended = 0;
 }
 
 void vv_index_adopt(struct vv_index *index, struct vv_index_saved *saved)

@@ -11,7 +11,8 @@
  *   refs         all of them, deleted ones too (they keep their moves); every checkpoint stores them whole
  * A commit that was removed leaves a *tombstone*, as long as a retained one names it as its parent: in `ids`, with
  * locator 0 and the id of the nearest retained commit before it as hash (all ones: none). What `roots` says of a
- * root may be out of date, for the commit may be gone; who finds that has to look at all commits.
+ * root may be out of date, for the commit may be gone; who finds that has to look at all commits. Reclaiming looks at
+ * them anyway, and sets it right (mark.h).
  * One thread at a time: the journal's mutex. */
 #ifndef VV_INDEX_H
 #define VV_INDEX_H
@@ -51,6 +52,7 @@ struct vv_index {
     struct vv_index_commit *kept;
     size_t kept_count, kept_capacity;
     struct vv_table kept_ids; /* -> place in kept */
+    size_t mended;            /* roots, since the last checkpoint */
     uint64_t last_number;
     uint64_t commits;
     struct vv_index_ref *refs; /* by name */
@@ -98,6 +100,13 @@ varve_status vv_index_tombstone(const struct vv_index *index, const uint8_t id[3
 varve_status vv_index_tombstones(const struct vv_index *index,
                                  varve_status (*each)(void *context, const uint8_t id[32]), void *context);
 varve_status vv_index_forget(struct vv_index *index, const uint8_t id[32]);
+/* The first root in the saved index from `from` on, and whether the commit that it leads to is gone; `from` is then
+ * where the next begins. `more` false: there are none behind it. */
+varve_status vv_index_next_root(const struct vv_index *index, uint8_t from[32], uint8_t root[32], bool *gone,
+                                bool *more);
+/* What a root that leads to nothing leads to from now on: the commit with this number, the newest that has it; 0: there
+ * is none, so the root goes. One that leads to a commit, or should lead to one that is gone, stays. */
+varve_status vv_index_mend_root(struct vv_index *index, const uint8_t root[32], uint64_t number);
 /* The commit itself, when it is there; else the nearest before it that is, zeros: none. What was never heard of is
  * its own answer. `removed`: there is a tombstone. */
 varve_status vv_index_ancestor(const struct vv_index *index, const uint8_t id[32], uint8_t ancestor[32],

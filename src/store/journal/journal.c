@@ -619,7 +619,8 @@ static uint64_t journal_last_number(struct vv_place *place)
     return number;
 }
 
-/* The newest commit of each root that begins so, by a look at every commit. */
+/* The newest commits of up to two roots that begin so, by a look at every commit that is there: the index is mended by
+ * the next reclaim, which looks at them all, too. */
 static varve_status search_roots(struct vv_place *place, const uint8_t key[32], unsigned digits,
                                  uint8_t ids[2][32], size_t *count)
 {
@@ -628,22 +629,28 @@ static varve_status search_roots(struct vv_place *place, const uint8_t key[32], 
     struct vv_record record;
     uint8_t roots[2][32];
     uint8_t id[32];
+    uint64_t number = 0;
     uint64_t address = 0;
 
     *count = 0;
-    for (uint64_t number = journal_last_number(place); number > 0 && *count < 2; number--) {
+    for (;;) {
         pthread_mutex_lock(&place->mutex);
-        rc = vv_index_find_number(&place->index, number, id, &address);
+        rc = vv_index_next_number(&place->index, number, &number, id, &address);
         pthread_mutex_unlock(&place->mutex);
         TRY(rc);
         if (address == 0)
-            continue;
+            break;
         TRY(vv_log_record(&place->log, address, 0, &record));
-        if (!vv_index_begins(record.root, key, digits) ||
-            (*count == 1 && memcmp(roots[0], record.root, 32) == 0))
+        if (!vv_index_begins(record.root, key, digits))
             continue;
-        memcpy(roots[*count], record.root, 32);
-        memcpy(ids[(*count)++], id, 32);
+        size_t i = 0;
+        while (i < *count && memcmp(roots[i], record.root, 32) != 0)
+            i++;
+        if (i == 2)
+            continue; /* two are enough to say that there is not one */
+        memcpy(roots[i], record.root, 32);
+        memcpy(ids[i], id, 32); /* numbers rise: the newest stays */
+        *count = i == *count ? i + 1 : *count;
     }
 out:
     vv_place_drop(place, hold);

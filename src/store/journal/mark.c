@@ -469,6 +469,9 @@ static varve_status mark_next(struct vv_mark *mark, bool *more)
         goto out;
     TRY(vv_place_facts(place, address, &facts));
     TRY(vv_table_put(&mark->parents, facts.parent.bytes, (union vv_value){ .number = 1 }));
+    union vv_value *stale = vv_table_get(&mark->stale, facts.root.bytes);
+    if (stale != NULL)
+        stale->number = number; /* they rise: the newest stays */
     TRY(mark_way(mark, address, &lowest));
     TRY(vv_views_get(&place->views, address, &state));
     TRY(walk_top(&walk, &state.trie.top, trie_shape, &lowest));
@@ -481,19 +484,61 @@ out:
     return rc;
 }
 
+/* ---- Roots ------------------------------------------------------------------------------------ */
+
+void vv_mark_roots(struct vv_mark *mark)
+{
+    mark->roots = false;
+}
+
+/* The next root of the saved index; those of commits made meanwhile lead to them. */
+static varve_status mark_root(struct vv_mark *mark)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_place *place = mark->place;
+    uint8_t root[32];
+    bool gone = false;
+    bool more = false;
+
+    pthread_mutex_lock(&place->mutex);
+    rc = vv_index_next_root(&place->index, mark->next_root, root, &gone, &more);
+    pthread_mutex_unlock(&place->mutex);
+    TRY(rc);
+    if (gone)
+        TRY(vv_table_put(&mark->stale, root, (union vv_value){ .number = 0 }));
+    mark->roots = !more;
+out:
+    return rc;
+}
+
+varve_status vv_mark_mend_roots(const struct vv_mark *mark)
+{
+    varve_status rc = VARVE_OK;
+    size_t cursor = 0;
+    const void *root = NULL;
+    union vv_value *newest = NULL;
+
+    pthread_mutex_lock(&mark->place->mutex);
+    while (rc == VARVE_OK && vv_table_next(&mark->stale, &cursor, &root, &newest))
+        rc = vv_index_mend_root(&mark->place->index, root, newest->number);
+    pthread_mutex_unlock(&mark->place->mutex);
+    return rc;
+}
+
 /* ---- Steps ------------------------------------------------------------------------------------ */
 
 varve_status vv_mark_begin(struct vv_mark *mark, struct vv_place *place, const struct vv_table *left_out)
 {
     varve_status rc = VARVE_OK;
 
-    *mark = (struct vv_mark){ .place = place, .left_out = left_out };
+    *mark = (struct vv_mark){ .place = place, .left_out = left_out, .roots = true };
     vv_table_init(&mark->ways, sizeof(uint64_t));
     vv_table_init(&mark->nodes, sizeof(uint64_t));
     vv_table_init(&mark->leaves, sizeof(uint64_t));
     vv_table_init(&mark->frames, sizeof(uint64_t));
     vv_table_init(&mark->pages, sizeof(uint64_t));
     vv_table_init(&mark->parents, 32);
+    vv_table_init(&mark->stale, 32);
     vv_place_take_turn(place);
     mark->horizon = place->chain.end;
     vv_place_end_turn(place);
@@ -518,6 +563,7 @@ void vv_mark_release(struct vv_mark *mark)
     vv_table_release(&mark->frames);
     vv_table_release(&mark->pages);
     vv_table_release(&mark->parents);
+    vv_table_release(&mark->stale);
     vv_declared_release(&mark->declared);
     *mark = (struct vv_mark){ .place = NULL };
 }
@@ -646,6 +692,8 @@ varve_status vv_mark_step(struct vv_mark *mark, uint64_t budget, bool *done)
     *done = false;
     for (; budget > 0 && !mark->headers; budget--)
         TRY(mark_header(mark));
+    for (; budget > 0 && !mark->roots; budget--)
+        TRY(mark_root(mark));
     for (; budget > 0 && more; budget--)
         TRY(mark_next(mark, &more));
     if (more)

@@ -5,6 +5,7 @@
  *              checkpoints that a repair found damaged, and takes those that a repair found to be the only way
  *   leaves     the frames of the pages of the state itself, and of their bases
  *   headers    of every record, with its facts: so that a scan steps over holes
+ *   roots      not of the log: those that the index leads from to removed commits, for which newer ones are looked for
  * Laws: a block that is not marked is needed by no commit that was retained when the mark ended, nor by any that was
  * made meanwhile; for those are made on retained ones (prepare.c), and every commit up to the last is looked at.
  * What the index and the newest checkpoint need is marked last. A node or frame is looked at once, however many
@@ -41,12 +42,18 @@ struct vv_mark {
     struct vv_table frames; /* those that are marked */
     struct vv_table pages;  /* locator with bases -> lowest address of them */
     struct vv_table parents; /* ids that retained commits name as theirs */
+    bool roots;              /* those that lead to nothing are known, or not asked for */
+    uint8_t next_root[32];   /* to be looked at */
+    struct vv_table stale;   /* such a root -> number of the newest retained commit that has it; 0: none */
     struct vv_declared declared;     /* what repairs have dealt with, once something was missing */
     bool looked;                     /* for that */
     const struct vv_table *left_out; /* ids of commits that are to be taken for removed; may be NULL */
 };
 
 varve_status vv_mark_begin(struct vv_mark *mark, struct vv_place *place, const struct vv_table *left_out);
+/* Before the first step: roots, too; for commits were removed. At the end, `writer` held: set them right. */
+void vv_mark_roots(struct vv_mark *mark);
+varve_status vv_mark_mend_roots(const struct vv_mark *mark);
 /* Go on, about as far as `budget` commits or records; `done` at the end. CORRUPT: nothing may be reclaimed. */
 varve_status vv_mark_step(struct vv_mark *mark, uint64_t budget, bool *done);
 /* The commits that were made since; `writer` is held, so that there are no more when it returns. */

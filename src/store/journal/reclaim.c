@@ -371,6 +371,8 @@ static varve_status retire(struct vv_place *place, struct vv_reclaim *reclaim)
     while (reclaim->start != 0 && more)
         TRY(keep_next(reclaim, &more));
     TRY(vv_place_forget_tombstones(place, &reclaim->mark.parents));
+    if (roomy) /* else the checkpoint is to be small */
+        TRY(vv_mark_mend_roots(&reclaim->mark));
     if (reclaim->start != 0)
         TRY(forget_index(place, reclaim->start));
     TRY(newest_commit(place, &reclaim->mark, !roomy, &newest));
@@ -459,15 +461,33 @@ static varve_status begin_round(struct vv_place *place, struct vv_reclaim *recla
     varve_status rc = VARVE_OK;
 
     TRY(apply_retention(place, reclaim));
+    const bool removed = reclaim->removed;
     reclaim->removed = false;
     vv_place_take_turn(place);
     reclaim->end = place->chain.end;
     vv_place_end_turn(place);
     TRY(vv_mark_begin(&reclaim->mark, place, NULL));
+    if (removed)
+        vv_mark_roots(&reclaim->mark);
     reclaim->next = 0;
     reclaim->start = 0;
     reclaim->phase = VV_RECLAIM_MARK;
 out:
+    return rc;
+}
+
+/* There is nothing to retire; the next checkpoint saves the index all the same. */
+static varve_status mend_roots(struct vv_place *place, struct vv_reclaim *reclaim)
+{
+    varve_status rc = VARVE_OK;
+
+    if (reclaim->mark.stale.count == 0 || reclaim->pressure != VV_RECLAIM_ROOMY)
+        return VARVE_OK;
+    vv_place_take_turn(place);
+    TRY(vv_mark_finish(&reclaim->mark));
+    TRY(vv_mark_mend_roots(&reclaim->mark));
+out:
+    vv_place_end_turn(place);
     return rc;
 }
 
@@ -494,6 +514,7 @@ static varve_status mark_on(struct vv_place *place, struct vv_reclaim *reclaim, 
     } else if (reclaim->dead >= (roomy ? VV_RECORD_ALIGN : vv_place_retiring_size(place, false) / 2)) {
         reclaim->phase = VV_RECLAIM_RETIRE;
     } else {
+        TRY(mend_roots(place, reclaim));
         end_round(reclaim);
     }
 out:

@@ -56,7 +56,7 @@ uint64_t vv_place_retiring_size(struct vv_place *place, bool anew)
     pthread_mutex_lock(&place->mutex);
     const uint64_t items = index->last_number + 1;
     const uint64_t rising = index->tail_count + 1;
-    const uint64_t others = anew ? items : index->removal_count + index->kept_count + 1;
+    const uint64_t others = anew ? items : index->removal_count + index->kept_count + index->mended + 1;
     const uint64_t refs = index->refs_size + ENTRY * (uint64_t)index->ref_count;
     pthread_mutex_unlock(&place->mutex);
     const uint64_t size = VV_RECORD_HEADER + VV_CHECKPOINT_FACTS + refs + ENTRY * ways +
