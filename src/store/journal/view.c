@@ -195,6 +195,25 @@ void vv_views_made(struct vv_views *views, uint64_t commit, uint64_t checkpoint)
     pthread_mutex_unlock(&views->mutex);
 }
 
+/* Those that say nothing any more take no room, if there is memory to make the table anew. */
+static void sift_made(struct vv_views *views)
+{
+    struct vv_table left;
+    const void *key = NULL;
+    union vv_value *value = NULL;
+    varve_status rc = VARVE_OK;
+
+    vv_table_init(&left, sizeof(uint64_t));
+    for (size_t cursor = 0; rc == VARVE_OK && vv_table_next(&views->made, &cursor, &key, &value);) {
+        if (value->number != 0)
+            rc = vv_table_put(&left, key, *value);
+    }
+    struct vv_table *needless = rc == VARVE_OK ? &views->made : &left;
+    vv_table_release(needless);
+    if (rc == VARVE_OK)
+        views->made = left;
+}
+
 void vv_views_flush(struct vv_views *views, uint64_t start)
 {
     const void *key = NULL;
@@ -210,6 +229,7 @@ void vv_views_flush(struct vv_views *views, uint64_t start)
         if (value->number < start && vv_table_get(&views->ways, key) == NULL)
             value->number = 0;
     }
+    sift_made(views);
     pthread_mutex_unlock(&views->mutex);
 }
 
