@@ -28,6 +28,8 @@ struct vv_commit_facts {
 };
 void vv_commit_facts_release(struct vv_commit_facts *facts); /* layout.c; an all zero one is fine */
 varve_status vv_commit_facts_copy(struct vv_commit_facts *copy, const struct vv_commit_facts *facts);
+/* EXISTS: what `bury` says when the store knows the commit. */
+varve_status vv_bury_known(void);
 
 /* A page that a commit changes. */
 struct vv_page_change {

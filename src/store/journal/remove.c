@@ -149,7 +149,7 @@ varve_status vv_place_bury(struct vv_place *place, const varve_commit_id *id, co
     pthread_mutex_unlock(&place->mutex);
     TRY(rc);
     if (address != 0)
-        TRY(vv_fail(VARVE_EXISTS, "a commit that the store knows needs no tombstone"));
+        TRY(vv_bury_known());
     TRY(vv_place_append_refs(place, &facts, 0));
 out:
     vv_place_end_turn(place);

@@ -576,9 +576,7 @@ varve_status vv_plain_bury(struct vv_place *place, const varve_commit_id *id, co
 
     TRY(vv_plain_tombstone(id, before, &commit));
     vv_plain_lock(plain);
-    rc = vv_plain_commit_of(plain, id) != NULL
-             ? vv_fail(VARVE_EXISTS, "a commit that the store knows needs no tombstone")
-             : vv_plain_room(plain, 1, 0);
+    rc = vv_plain_commit_of(plain, id) != NULL ? vv_bury_known() : vv_plain_room(plain, 1, 0);
     if (rc == VARVE_OK) {
         vv_plain_add(plain, commit);
         commit = NULL;

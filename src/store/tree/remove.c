@@ -54,7 +54,8 @@ static varve_status unlink_in(const struct vv_dir *parent, const char *name, uns
         TRY(vv_fail(VARVE_CORRUPT, "%s: there is a directory in it that is nobody's", name));
     TRY(vv_dir_names(&dir, &names));
     for (size_t i = 0; rc == VARVE_OK && i < names.count; i++)
-        if (strlen(names.list[i]) < VV_TREE_NAME) /* a longer one is nothing of ours: it is left, and its directory */
+        if (strlen(names.list[i]) <
+            VV_TREE_NAME) /* a longer one is nothing of ours: it is left, and its directory */
             rc = unlink_in(&dir, names.list[i], depth + 1, freed);
     vv_names_release(&names);
     vv_dir_close(&dir);
@@ -272,9 +273,7 @@ varve_status vv_tree_bury(struct vv_place *place, const varve_commit_id *id, con
     TRY(vv_tree_writable(place));
     TRY(vv_plain_tombstone(id, before, &commit));
     vv_plain_lock(&place->plain);
-    rc = vv_plain_commit_of(&place->plain, id) != NULL
-             ? vv_fail(VARVE_EXISTS, "a commit that the store knows needs no tombstone")
-             : vv_plain_room(&place->plain, 1, 0);
+    rc = vv_plain_commit_of(&place->plain, id) != NULL ? vv_bury_known() : vv_plain_room(&place->plain, 1, 0);
     commit->facts.number = place->plain.last_number + 1;
     vv_plain_unlock(&place->plain);
     TRY(rc);
