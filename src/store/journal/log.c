@@ -1028,10 +1028,20 @@ struct scanner {
     const uint8_t *piece;           /* the one at hand; NULL: none yet */
     uint64_t at;
     size_t size;
+    bool ended;      /* it is shorter than what was asked for: the segment, or its file, ends behind it */
     uint64_t begins; /* the segment whose first block was looked at last; 0: none */
     bool blank;      /* it is zeros, as far as it is there */
-    uint8_t *large; /* facts that were not in the window */
+    uint8_t *large;  /* facts that were not in the window */
 };
+
+/* Is it known from the piece at hand that its segment has no more than that from `address` on? */
+static bool is_past_end(const struct scanner *s, uint64_t address)
+{
+    uint64_t next = 0;
+
+    return s->ended && address >= s->at && address - s->at <= s->size &&
+           !(vv_log_segment_after(s->log, s->at, &next) && address >= next);
+}
 
 /* `size` bytes at `address`, lent until the next call; NULL when the segment has not as many. */
 static varve_status look(struct scanner *s, uint64_t address, size_t size, const uint8_t **bytes)
@@ -1041,6 +1051,8 @@ static varve_status look(struct scanner *s, uint64_t address, size_t size, const
     VV_ASSERT(size <= WINDOW);
     *bytes = NULL;
     if (address < s->at || address - s->at > s->size || s->size - (address - s->at) < size) {
+        if (is_past_end(s, address))
+            goto out;
         const bool first = s->piece == NULL && size <= sizeof s->first;
         if (!first && s->window == NULL)
             TRY(vv_alloc(&s->window, WINDOW, 1));
@@ -1048,7 +1060,10 @@ static varve_status look(struct scanner *s, uint64_t address, size_t size, const
         s->piece = piece;
         s->at = address;
         s->size = 0;
-        TRY(vv_log_read_some(s->log, address, piece, first ? sizeof s->first : WINDOW, &s->size));
+        s->ended = false;
+        const size_t asked = first ? sizeof s->first : WINDOW;
+        TRY(vv_log_read_some(s->log, address, piece, asked, &s->size));
+        s->ended = s->size < asked;
         if (s->size < size)
             goto out;
     }
@@ -1087,7 +1102,8 @@ out:
 
 /* The same at the start of a segment, where most often there is none: the window stays, for what it holds is looked
  * through next. */
-static varve_status header_of_segment(struct scanner *s, uint64_t start, struct vv_record *record, bool *found)
+static varve_status header_of_segment(struct scanner *s, uint64_t start, struct vv_record *record,
+                                      bool *found)
 {
     varve_status rc = VARVE_OK;
     static const uint8_t zeros[VV_RECORD_ALIGN];
@@ -1226,7 +1242,8 @@ static varve_status verify(struct scanner *s, const struct vv_record *record)
     if (rc == VARVE_OK)
         rc = check_sum(directory, record->directory_size, record->directory_sum, "directory's bytes", record);
     if (rc == VARVE_OK)
-        rc = check_sum(directory + record->directory_size, record->pages_size, record->pages_sum, "pages", record);
+        rc = check_sum(directory + record->directory_size, record->pages_size, record->pages_sum, "pages",
+                       record);
     rc = within_file(s->log, record->address, rc);
 out:
     return rc;
