@@ -111,17 +111,6 @@ varve_status vv_bytes_done(const struct vv_bytes *bytes)
                          : VARVE_OK;
 }
 
-const uint8_t *vv_reader_take(struct vv_reader *reader, size_t size)
-{
-    if (reader->bad || size > vv_reader_left(reader)) {
-        reader->bad = true;
-        return NULL;
-    }
-    const uint8_t *at = reader->data + reader->offset;
-    reader->offset += size;
-    return at;
-}
-
 uint16_t vv_reader_u16(struct vv_reader *reader)
 {
     const uint8_t *at = vv_reader_take(reader, 2);
@@ -140,7 +129,7 @@ uint64_t vv_reader_u64(struct vv_reader *reader)
     return at == NULL ? 0 : vv_get_u64(at);
 }
 
-uint64_t vv_reader_varint(struct vv_reader *reader)
+uint64_t vv_reader_long_varint(struct vv_reader *reader)
 {
     uint64_t value = 0;
 

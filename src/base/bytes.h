@@ -62,7 +62,7 @@ struct vv_bytes {
 #define VV_BYTES_NONE ((struct vv_bytes){ .data = NULL })
 
 void vv_bytes_release(struct vv_bytes *bytes);
-void vv_bytes_clear(struct vv_bytes *bytes); /* keeps the capacity */
+void vv_bytes_clear(struct vv_bytes *bytes);            /* keeps the capacity */
 void vv_bytes_cut(struct vv_bytes *bytes, size_t size); /* as it was with so many, whatever failed since */
 
 void vv_bytes_put(struct vv_bytes *bytes, const void *data, size_t size);
@@ -107,11 +107,30 @@ static inline uint8_t vv_reader_u8(struct vv_reader *reader)
 }
 
 /* The next `size` bytes in place, or NULL (and `bad`) when there are not as many. */
-const uint8_t *vv_reader_take(struct vv_reader *reader, size_t size);
+static inline const uint8_t *vv_reader_take(struct vv_reader *reader, size_t size)
+{
+    if (reader->bad || size > vv_reader_left(reader)) {
+        reader->bad = true;
+        return NULL;
+    }
+    const uint8_t *at = reader->data + reader->offset;
+    reader->offset += size;
+    return at;
+}
+
 uint16_t vv_reader_u16(struct vv_reader *reader);
 uint32_t vv_reader_u32(struct vv_reader *reader);
 uint64_t vv_reader_u64(struct vv_reader *reader);
-uint64_t vv_reader_varint(struct vv_reader *reader); /* bad when longer than it need be or over 64 bits */
+uint64_t vv_reader_long_varint(struct vv_reader *reader);
+
+/* A varint: bad when longer than it need be or over 64 bits. Most are one byte. */
+static inline uint64_t vv_reader_varint(struct vv_reader *reader)
+{
+    if (!reader->bad && reader->offset < reader->size && reader->data[reader->offset] <= 0x7f)
+        return reader->data[reader->offset++];
+    return vv_reader_long_varint(reader);
+}
+
 /* A varint length of at most `limit`, then the bytes, in place. */
 const uint8_t *vv_reader_blob(struct vv_reader *reader, size_t limit, size_t *size);
 void vv_reader_copy(struct vv_reader *reader, void *out, size_t size); /* zeros when bad */

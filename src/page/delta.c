@@ -15,8 +15,9 @@
 
 /* Equal bytes shorter than this between two runs are carried along: a run's head costs two or three. */
 enum { RUN_GAP = 4 };
-/* Equal pages are compared in strides that the C library's memcmp is fast at. */
-enum { STRIDE = 512 };
+/* Pages are compared in blocks, so that one bit for each fits in a word; and all runs of a page, were it the worst, in
+ * this: a head of 2 for each byte of 5, or of 3 or 4 for each run of more. */
+enum { BLOCK = 64, RUNS_MOST = 2 * VV_PAGE_SIZE };
 
 enum { CODING_RAW = 0, CODING_ZSTD = 1, FRAME_VERSION = 1, CHECKSUM_SIZE = 16 };
 enum { SLOT_BOUND = 1 + 2 + 10 }; /* form, size of runs, base locator */
@@ -35,49 +36,35 @@ static uint64_t load_word(const uint8_t *bytes)
     return word;
 }
 
-/* Where the first byte at or after `at` lies that differs; the page's end when none does. */
-static size_t next_difference(const uint8_t *base, const uint8_t *page, size_t at)
+/* Which blocks differ, a bit each: without a branch, for pages come from memory, and while it is waited for the next
+ * lines can be asked for. */
+static uint64_t blocks_that_differ(const uint8_t *base, const uint8_t *page)
 {
-    while (at % 8 != 0 && base[at] == page[at])
-        at++;
-    if (at % 8 != 0)
-        return at;
-    while (at % 64 != 0 && load_word(base + at) == load_word(page + at))
-        at += 8;
-    if (at % 64 == 0) {
-        while (at % STRIDE != 0 && memcmp(base + at, page + at, 64) == 0)
-            at += 64;
-        while (at % STRIDE == 0 && at < VV_PAGE_SIZE && memcmp(base + at, page + at, STRIDE) == 0)
-            at += STRIDE;
-        while (at < VV_PAGE_SIZE && memcmp(base + at, page + at, 64) == 0)
-            at += 64;
+    uint64_t blocks = 0;
+
+    for (size_t block = 0; block < VV_PAGE_SIZE / BLOCK; block++) {
+        const uint8_t *a = base + block * BLOCK, *b = page + block * BLOCK;
+        uint64_t mix = 0;
+        for (size_t at = 0; at < BLOCK; at += sizeof mix)
+            mix |= load_word(a + at) ^ load_word(b + at);
+        blocks |= (uint64_t)(mix != 0) << block;
     }
-    while (at < VV_PAGE_SIZE && load_word(base + at) == load_word(page + at))
-        at += 8;
-    while (at < VV_PAGE_SIZE && base[at] == page[at])
-        at++;
-    return at;
+    return blocks;
 }
 
-static bool has_zero_byte(uint64_t word)
+/* Which bytes of a block differ, a bit each. */
+static uint64_t bytes_that_differ(const uint8_t *base, const uint8_t *page)
 {
-    return ((word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080)) != 0;
-}
+    const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
+    uint64_t bytes = 0;
 
-/* Where the run that begins at `at` ends: before the first RUN_GAP equal bytes, or the page's equal tail; or
- * somewhere beyond `limit` bytes, when it is that long. */
-static size_t run_end(const uint8_t *base, const uint8_t *page, size_t at, size_t limit)
-{
-    const size_t start = at;
-    size_t end = at + 1; /* behind the last byte that differs */
-
-    for (at++; at < VV_PAGE_SIZE && at - end < RUN_GAP && end - start <= limit; at++) {
-        while (at + 8 <= VV_PAGE_SIZE && !has_zero_byte(load_word(base + at) ^ load_word(page + at)))
-            at = end = at + 8; /* eight bytes, all of which differ */
-        if (at < VV_PAGE_SIZE && base[at] != page[at])
-            end = at + 1;
+    for (size_t at = 0; at < BLOCK; at += 8) {
+        const uint64_t mix = vv_get_u64(base + at) ^ vv_get_u64(page + at);
+        const uint64_t high =
+            (((mix & low) + low) | mix) & ~low; /* the highest bit of each byte that is not 0 */
+        bytes |= ((high >> 7) * UINT64_C(0x0102040810204080) >> 56) << at;
     }
-    return end;
+    return bytes;
 }
 
 static uint8_t *put_varint(uint8_t *at, size_t value)
@@ -88,29 +75,85 @@ static uint8_t *put_varint(uint8_t *at, size_t value)
     return at;
 }
 
+/* Runs in the making: those that are ended are in the room. */
+struct runs {
+    const uint8_t *page;
+    uint8_t *room;
+    size_t size, limit;
+    size_t from, end; /* the last run, which may grow; none yet: both 0 */
+    size_t before;    /* where the run before it ends */
+};
+
+/* The last run, if there is one, grows no more. False: it is more than may be. */
+static bool end_run(struct runs *runs)
+{
+    const size_t length = runs->end - runs->from, skip = runs->from - runs->before;
+    const size_t most = runs->size + (length > 0x7f) + (skip > 0x7f) + 2 + length; /* both are below 2^14 */
+
+    if (length == 0)
+        return true;
+    if (most > runs->limit)
+        return false;
+    uint8_t *at = put_varint(put_varint(runs->room + runs->size, length), skip);
+    memcpy(at, runs->page + runs->from, length);
+    runs->size = most;
+    runs->before = runs->end;
+    return true;
+}
+
+/* The bytes of one block that differ, given as bits, belong to the last run or to new ones. */
+static bool add_block(struct runs *runs, size_t at, uint64_t bytes)
+{
+    while (bytes != 0) {
+        const unsigned first = (unsigned)__builtin_ctzll(bytes);
+        const uint64_t equal = ~(bytes >> first);
+        const unsigned length = equal == 0 ? BLOCK : (unsigned)__builtin_ctzll(equal);
+        if (runs->end == 0 || at + first - runs->end >= RUN_GAP) {
+            if (!end_run(runs))
+                return false;
+            runs->from = at + first;
+        }
+        runs->end = at + first + length;
+        bytes = first + length >= BLOCK ? 0 : bytes >> (first + length) << (first + length);
+    }
+    return runs->end - runs->from <= runs->limit;
+}
+
+/* Room for runs behind what `out` holds; false: there is none. */
+static bool begin_runs(struct runs *runs, const uint8_t *page, size_t limit, struct vv_bytes *out)
+{
+    const size_t most = limit < RUNS_MOST ? limit : RUNS_MOST;
+
+    *runs = (struct runs){ .page = page, .limit = most };
+    if (most > 0)
+        runs->room = vv_bytes_extend(out, most);
+    return runs->room != NULL;
+}
+
+/* All are ended; `out` holds them, or what it held before when they do not fit. */
+static size_t finish_runs(struct runs *runs, bool fit, struct vv_bytes *out)
+{
+    out->size -= runs->limit;
+    if (!fit)
+        return 0;
+    if (runs->size == 0) /* equal pages */
+        runs->room[runs->size++] = 0;
+    out->size += runs->size;
+    return runs->size;
+}
+
 size_t vv_runs_encode(const uint8_t *base, const uint8_t *page, size_t limit, struct vv_bytes *out)
 {
-    const size_t start = out->size;
-    size_t end = 0, from = next_difference(base, page, 0);
+    struct runs runs;
+    bool fit = true;
 
-    if (from == VV_PAGE_SIZE && limit >= 1)
-        vv_bytes_u8(out, 0);
-    while (from < VV_PAGE_SIZE) {
-        uint8_t head[4]; /* both numbers are below 2^14 */
-        const size_t skip = from - end;
-        end = run_end(base, page, from, limit);
-        const size_t head_size = (size_t)(put_varint(put_varint(head, end - from), skip) - head);
-        if (out->size - start + head_size + (end - from) > limit) {
-            out->size = start;
-            return 0;
-        }
-        vv_bytes_put(out, head, head_size);
-        vv_bytes_put(out, page + from, end - from);
-        from = next_difference(base, page, end);
+    if (!begin_runs(&runs, page, limit, out))
+        return 0;
+    for (uint64_t left = blocks_that_differ(base, page); left != 0 && fit; left &= left - 1) {
+        const size_t at = (size_t)__builtin_ctzll(left) * BLOCK;
+        fit = add_block(&runs, at, bytes_that_differ(base + at, page + at));
     }
-    if (out->failed)
-        out->size = start;
-    return out->size - start;
+    return finish_runs(&runs, fit && end_run(&runs), out);
 }
 
 varve_status vv_runs_apply(const uint8_t *runs, size_t size, uint8_t page[VV_PAGE_SIZE])
@@ -165,30 +208,31 @@ static size_t next_word(const struct vv_words *words, size_t word, bool in)
     return VV_PAGE_SIZE / 8;
 }
 
+/* All lines of the page that have such words, at once: nobody has looked at it for a while. */
+static void ask_for_words(const struct vv_words *words, const uint8_t *page)
+{
+    for (size_t i = 0; i < sizeof words->bits / sizeof words->bits[0]; i++)
+        for (size_t line = 0; line < 8; line++)
+            if ((words->bits[i] >> 8 * line & 0xff) != 0)
+                __builtin_prefetch(page + (i * 8 + line) * 64);
+}
+
 size_t vv_words_encode(const struct vv_words *words, const uint8_t *page, size_t limit, struct vv_bytes *out)
 {
-    const size_t start = out->size;
-    size_t end = 0, from = next_word(words, 0, true);
+    struct runs runs;
+    bool fit = true;
 
-    if (from == VV_PAGE_SIZE / 8 && limit >= 1)
-        vv_bytes_u8(out, 0);
-    while (from < VV_PAGE_SIZE / 8) {
-        uint8_t head[4];
-        const size_t skip = (from - end) * 8;
-        end = next_word(words, from, false);
-        const size_t size = (end - from) * 8;
-        const size_t head_size = (size_t)(put_varint(put_varint(head, size), skip) - head);
-        if (out->size - start + head_size + size > limit) {
-            out->size = start;
-            return 0;
-        }
-        vv_bytes_put(out, head, head_size);
-        vv_bytes_put(out, page + from * 8, size);
+    if (!begin_runs(&runs, page, limit, out))
+        return 0;
+    ask_for_words(words, page);
+    for (size_t from = next_word(words, 0, true); from < VV_PAGE_SIZE / 8 && fit;) {
+        const size_t end = next_word(words, from, false);
+        runs.from = from * 8;
+        runs.end = end * 8;
+        fit = end_run(&runs);
         from = next_word(words, end, true);
     }
-    if (out->failed)
-        out->size = start;
-    return out->size - start;
+    return finish_runs(&runs, fit, out);
 }
 
 size_t vv_page_distance(const uint8_t *base, const uint8_t *page)

@@ -1472,6 +1472,18 @@ out:
     return rc;
 }
 
+/* Where a page and its base begin, so that both are under way while another page is compared: the processor goes on with
+ * the rest of a page by itself, but looks up where it lies, and fetches its beginning, only when it is read. */
+static void ask_for(const struct vv_image *image, uint64_t page)
+{
+    const uint8_t *base = page < page_count(image) ? known_base(image, page) : NULL;
+
+    if (base == NULL)
+        return;
+    __builtin_prefetch(base);
+    __builtin_prefetch(page_bytes(image, page));
+}
+
 enum {
     ABREAST = 16
 }; /* pages that are hashed side by side, soon enough after they were compared to be cached */
@@ -1521,7 +1533,9 @@ varve_status vv_image_changes(struct vv_image *image, const struct vv_image_chan
     image->change_count = 0;
     vv_bytes_clear(&image->runs);
     TRY(find_written(image, TAKE_ALL));
-    for (uint64_t page = 0; (page = next_in(image, page, WRITTEN | CHANGED)) < end; page++) {
+    for (uint64_t page = next_in(image, 0, WRITTEN | CHANGED), next = end; page < end; page = next) {
+        next = next_in(image, page + 1, WRITTEN | CHANGED);
+        ask_for(image, next);
         TRY(base_of(image, page, &base));
         TRY(compare_page(image, page, base));
         if (image->change_count - hashed == ABREAST) {

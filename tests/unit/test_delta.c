@@ -57,6 +57,52 @@ static void runs_turn_the_base_into_the_page(void **state)
     vv_bytes_release(&runs);
 }
 
+/* The runs as format.md has them, byte by byte: each begins where a byte differs, and ends before four that do not. */
+static size_t plain_runs(const uint8_t *base, const uint8_t *page, struct vv_bytes *out)
+{
+    size_t before = 0;
+
+    vv_bytes_clear(out);
+    for (size_t from = 0; from < VV_PAGE_SIZE; from++) {
+        if (base[from] == page[from])
+            continue;
+        size_t end = from + 1;
+        for (size_t at = end; at < VV_PAGE_SIZE && at < end + 4; at++)
+            if (base[at] != page[at])
+                end = at + 1;
+        vv_bytes_varint(out, end - from);
+        vv_bytes_varint(out, from - before);
+        vv_bytes_put(out, page + from, end - from);
+        before = end;
+        from = end - 1;
+    }
+    if (out->size == 0)
+        vv_bytes_u8(out, 0);
+    return out->size;
+}
+
+static void runs_are_those_of_a_plain_reading(void **state)
+{
+    struct vv_bytes runs = VV_BYTES_NONE, plain = VV_BYTES_NONE;
+    uint8_t base[VV_PAGE_SIZE], page[VV_PAGE_SIZE];
+
+    (void)state;
+    for (int round = 0; round < 3000; round++) {
+        scramble(base, sizeof base);
+        memcpy(page, base, sizeof page);
+        if (round % 2 == 0)
+            change(page);
+        else /* gaps and runs of every small length, across words and blocks */
+            for (size_t at = chance(64); at < VV_PAGE_SIZE; at += 1 + chance(1 + (uint32_t)round % 11))
+                page[at] ^= 1;
+        vv_bytes_clear(&runs);
+        assert_int_equal(vv_runs_encode(base, page, 3 * VV_PAGE_SIZE, &runs), plain_runs(base, page, &plain));
+        assert_memory_equal(runs.data, plain.data, plain.size);
+    }
+    vv_bytes_release(&runs);
+    vv_bytes_release(&plain);
+}
+
 /* A page that changes again and again: the words of all its runs turn the first version, or any in between, into it. */
 static void words_of_many_runs_turn_any_version_into_the_page(void **state)
 {
@@ -389,6 +435,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_turn_the_base_into_the_page),
+        cmocka_unit_test(runs_are_those_of_a_plain_reading),
         cmocka_unit_test(words_of_many_runs_turn_any_version_into_the_page),
         cmocka_unit_test(a_single_changed_byte_costs_at_most_four),
         cmocka_unit_test(equal_pages_are_one_byte),
