@@ -24,6 +24,8 @@ enum { SLOT_BOUND = 1 + 2 + 10 }; /* form, size of runs, base locator */
 /* A smaller payload is stored as it is: what zstd would save is less than the padding of the log to the sector,
  * and decoding a frame of one or two pages must cost no more than writing the pages. */
 enum { COMPRESS_FROM = 1024, COMPRESS_LEVEL = 1 };
+/* Saving less than this part is poor; after so many poor frames in a row (POOR_MOST) one of 2^(POOR_MOST - 1) is tried. */
+enum { POOR_SAVING = 16, POOR_MOST = 4 };
 
 static const uint8_t frame_magic[4] = { 'V', 'F', 'R', 'M' };
 
@@ -295,6 +297,30 @@ void vv_codec_release(struct vv_codec *codec)
     *codec = VV_CODEC_NONE;
 }
 
+/* Is this payload to be compressed? Many frames of noise in a row say that the next ones are noise too: then most are
+ * not tried, for trying takes longer than all else that a frame wants. */
+static bool tries(struct vv_codec *codec, size_t size)
+{
+    if (size < COMPRESS_FROM)
+        return false;
+    if (codec->pass > 0) {
+        codec->pass--;
+        return false;
+    }
+    if (codec->packer == NULL)
+        codec->packer = ZSTD_createCCtx();
+    return codec->packer != NULL;
+}
+
+static void note_saving(struct vv_codec *codec, size_t size, size_t saved)
+{
+    if (saved > size / POOR_SAVING)
+        codec->poor = 0;
+    else if (codec->poor < POOR_MOST)
+        codec->poor++;
+    codec->pass = codec->poor == 0 ? 0 : (1u << (codec->poor - 1)) - 1;
+}
+
 /* Append the payload, compressed where that makes it smaller (and memory suffices for it); `coding` says which. */
 static void put_payload(struct vv_codec *codec, const struct vv_bytes *payload, struct vv_bytes *out,
                         uint8_t *coding)
@@ -302,20 +328,19 @@ static void put_payload(struct vv_codec *codec, const struct vv_bytes *payload, 
     const size_t start = out->size;
 
     *coding = CODING_RAW;
-    if (payload->size >= COMPRESS_FROM && codec->packer == NULL)
-        codec->packer = ZSTD_createCCtx();
-    if (payload->size >= COMPRESS_FROM && codec->packer != NULL) {
+    if (tries(codec, payload->size)) {
         uint8_t *room = vv_bytes_extend(out, payload->size - 1); /* so that larger is an error of zstd's */
         if (room == NULL)
             return;
         const size_t size = ZSTD_compressCCtx(codec->packer, room, payload->size - 1, payload->data,
                                               payload->size, COMPRESS_LEVEL);
-        if (!ZSTD_isError(size)) {
-            out->size = start + size;
+        const bool smaller = !ZSTD_isError(size);
+        note_saving(codec, payload->size, smaller ? payload->size - size : 0);
+        out->size = start + (smaller ? size : 0);
+        if (smaller) {
             *coding = CODING_ZSTD;
             return;
         }
-        out->size = start;
     }
     vv_bytes_put(out, payload->data, payload->size);
 }

@@ -46,10 +46,12 @@ struct vv_frame_slot {
 };
 
 /* Working memory of zstd, made when first needed and kept: 8 us less for each frame that is packed or unpacked.
- * One thread at a time. */
+ * One thread at a time. After frames that are hardly smaller compressed, some of those that follow are stored as they
+ * are, untried: so one codec is for frames of one kind, such as a commit's. */
 struct vv_codec {
     struct ZSTD_CCtx_s *packer;
     struct ZSTD_DCtx_s *unpacker;
+    unsigned poor, pass; /* such frames in a row; frames to be passed by */
 };
 #define VV_CODEC_NONE ((struct vv_codec){ .packer = NULL })
 void vv_codec_release(struct vv_codec *codec);

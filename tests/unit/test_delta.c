@@ -368,6 +368,41 @@ static void noise_is_stored_raw(void **state)
     vv_bytes_release(&out);
 }
 
+/* The coding of a frame of one noisy page, or of one that is full of the same byte. */
+static uint8_t coding_of_next(struct vv_codec *codec, bool noise)
+{
+    struct vv_bytes out = VV_BYTES_NONE;
+
+    memset(f.page[0], 7, VV_PAGE_SIZE);
+    if (noise)
+        scramble(f.page[0], VV_PAGE_SIZE);
+    f.pages[0] = (struct vv_frame_page){ .bytes = f.page[0] };
+    assert_int_equal(vv_frame_encode_with(codec, f.pages, 1, &out), VARVE_OK);
+    assert_frame_holds(&out, 1);
+    const uint8_t coding = out.data[5];
+    vv_bytes_release(&out);
+    return coding;
+}
+
+/* A single noisy frame changes nothing; after many, at most seven are not tried; one that compresses ends that. */
+static void behind_noise_frames_are_tried_now_and_then(void **state)
+{
+    struct vv_codec codec = VV_CODEC_NONE;
+    unsigned untried = 0;
+
+    (void)state;
+    assert_int_equal(coding_of_next(&codec, true), 0);
+    assert_int_equal(coding_of_next(&codec, false), 1);
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(coding_of_next(&codec, true), 0);
+    while (coding_of_next(&codec, false) == 0)
+        untried++;
+    assert_in_range(untried, 1, 7);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(coding_of_next(&codec, false), 1);
+    vv_codec_release(&codec);
+}
+
 static void a_large_difference_is_stored_whole(void **state)
 {
     struct vv_bytes out = VV_BYTES_NONE;
@@ -445,6 +480,7 @@ int main(void)
         cmocka_unit_test(every_page_of_a_frame_comes_back),
         cmocka_unit_test(a_frame_of_zero_pages_is_its_header_and_a_byte_each),
         cmocka_unit_test(noise_is_stored_raw),
+        cmocka_unit_test(behind_noise_frames_are_tried_now_and_then),
         cmocka_unit_test(a_large_difference_is_stored_whole),
         cmocka_unit_test(every_flipped_bit_and_every_cut_of_a_frame_is_refused),
         cmocka_unit_test(a_frame_survives_every_failed_allocation),
