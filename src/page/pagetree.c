@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { LEVELS_MAX = 13, BITS = 4 };
+enum { LEVELS_MAX = VV_PAGETREE_LEVELS, BITS = 4 };
 
 unsigned vv_pagetree_levels(uint64_t page_count)
 {
@@ -110,123 +110,169 @@ out:
     return rc;
 }
 
-/* The way from the top to where a leaf is or would be; all nodes on it are the tree's own. */
-struct path {
-    unsigned top;                     /* the top's level */
-    unsigned bottom;                  /* the lowest level that has a node; top + 1 when none has */
-    struct vv_node *node[LEVELS_MAX]; /* by level */
-};
+/* How much of the way leads to `index` too: the lowest level whose node does; above the top when none is there. */
+static unsigned shared_level(const struct vv_pagetree_way *way, uint64_t index)
+{
+    unsigned level = way->bottom;
 
-/* Own what is there of the path to `index`. Changes nothing that the tree says, also when it fails. */
-static varve_status own_path(struct vv_pagetree *tree, uint64_t index, struct path *path)
+    while (level <= way->top && way->index >> BITS * (level + 1) != index >> BITS * (level + 1))
+        level++;
+    return level;
+}
+
+/* Own what is there of the way to `index`. Changes nothing that the tree says, also when it fails. */
+static varve_status own_way(struct vv_pagetree_way *way, uint64_t index)
 {
     varve_status rc = VARVE_OK;
+    struct vv_pagetree *tree = way->tree;
     struct vv_node *node = NULL;
 
-    path->top = vv_pagetree_levels(tree->page_count) - 1;
-    path->bottom = path->top + 1;
-    TRY(vv_top_own(&tree->top, tree->source, shape_of(path->top), &node));
-    while (node != NULL) {
-        path->node[--path->bottom] = node;
-        if (path->bottom == 0)
+    if (way->bottom > way->top) {
+        way->top = vv_pagetree_levels(tree->page_count) - 1;
+        way->bottom = way->top + 1;
+    }
+    way->bottom = shared_level(way, index);
+    way->index = index;
+    if (way->bottom > way->top)
+        TRY(vv_top_own(&tree->top, tree->source, shape_of(way->top), &node));
+    for (;;) {
+        if (node != NULL)
+            way->node[--way->bottom] = node;
+        if (way->bottom == 0 || way->bottom > way->top)
             break;
-        TRY(vv_node_own_child(node, slot_of(index, path->bottom), tree->source, shape_of(path->bottom - 1),
-                              &node));
+        TRY(vv_node_own_child(way->node[way->bottom], slot_of(index, way->bottom), tree->source,
+                              shape_of(way->bottom - 1), &node));
+        if (node == NULL)
+            break;
     }
 out:
     return rc;
 }
 
-/* Add the nodes that the path lacks: all, or none. */
-static varve_status complete_path(struct vv_pagetree *tree, uint64_t index, struct path *path)
+/* Add the nodes that the way lacks: all, or none. */
+static varve_status complete_way(struct vv_pagetree_way *way)
 {
     varve_status rc = VARVE_OK;
     unsigned made = 0; /* levels 0 .. made - 1 are new and not linked yet */
 
-    for (; made < path->bottom; made++)
-        TRY(vv_node_new(false, &path->node[made]));
-    for (; path->bottom > 0; path->bottom--) {
-        struct vv_node *node = path->node[path->bottom - 1];
-        if (path->bottom > path->top)
-            vv_top_set(&tree->top, node);
+    for (; made < way->bottom; made++)
+        TRY(vv_node_new(false, &way->node[made]));
+    for (; way->bottom > 0; way->bottom--) {
+        struct vv_node *node = way->node[way->bottom - 1];
+        if (way->bottom > way->top)
+            vv_top_set(&way->tree->top, node);
         else
-            vv_node_put_child(path->node[path->bottom], slot_of(index, path->bottom), node);
+            vv_node_put_child(way->node[way->bottom], slot_of(way->index, way->bottom), node);
     }
     made = 0;
 out:
     while (made > 0)
-        vv_node_drop(path->node[--made]);
+        vv_node_drop(way->node[--made]);
     return rc;
 }
 
-static void touch_path(const struct path *path, uint64_t index)
+static void touch_way(const struct vv_pagetree_way *way)
 {
-    for (unsigned level = path->bottom; level <= path->top; level++)
-        vv_node_touch(path->node[level], slot_of(index, level));
+    for (unsigned level = way->bottom; level <= way->top; level++)
+        vv_node_touch(way->node[level], slot_of(way->index, level));
 }
 
-/* Take nodes that became empty out of the path, from below. */
-static void prune_path(struct vv_pagetree *tree, uint64_t index, const struct path *path)
+/* Take nodes that became empty off the way, from below. */
+static void prune_way(struct vv_pagetree_way *way)
 {
-    for (unsigned level = path->bottom; level <= path->top && vv_node_used(path->node[level]) == 0; level++) {
-        if (level == path->top)
-            vv_top_set(&tree->top, NULL);
+    for (; way->bottom <= way->top && vv_node_used(way->node[way->bottom]) == 0; way->bottom++) {
+        if (way->bottom == way->top)
+            vv_top_set(&way->tree->top, NULL);
         else
-            vv_node_clear(path->node[level + 1], slot_of(index, level + 1));
+            vv_node_clear(way->node[way->bottom + 1], slot_of(way->index, way->bottom + 1));
     }
 }
 
-static varve_status remove_leaf(struct vv_pagetree *tree, uint64_t index)
+static varve_status remove_leaf(struct vv_pagetree_way *way, uint64_t index)
 {
     varve_status rc = VARVE_OK;
-    struct path path;
 
-    TRY(own_path(tree, index, &path));
-    VV_ASSERT(path.bottom == 0);
-    touch_path(&path, index);
-    vv_node_clear(path.node[0], slot_of(index, 0));
-    prune_path(tree, index, &path);
+    TRY(own_way(way, index));
+    VV_ASSERT(way->bottom == 0);
+    touch_way(way);
+    vv_node_clear(way->node[0], slot_of(index, 0));
+    prune_way(way);
+out:
+    return rc;
+}
+
+static varve_status put_leaf(struct vv_pagetree_way *way, uint64_t index, const struct vv_leaf *leaf)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(own_way(way, index));
+    TRY(complete_way(way));
+    touch_way(way);
+    vv_node_put_leaf(way->node[0], slot_of(index, 0), NULL, leaf->hash, leaf->locator);
+out:
+    return rc;
+}
+
+/* The leaf of a page as it is, without owning anything. */
+static varve_status look_on(const struct vv_pagetree_way *way, uint64_t index, struct vv_leaf *leaf,
+                            bool *present)
+{
+    const varve_status rc = check_index(way->tree, index);
+
+    if (rc != VARVE_OK || shared_level(way, index) != 0)
+        return rc != VARVE_OK ? rc : vv_pagetree_get(way->tree, index, leaf, present);
+    *present = has(way->node[0]->leaves, slot_of(index, 0));
+    if (*present)
+        *leaf = leaf_of(way->node[0], slot_of(index, 0));
+    return VARVE_OK;
+}
+
+varve_status vv_pagetree_replace(struct vv_pagetree_way *way, uint64_t index, const struct vv_leaf *leaf,
+                                 struct vv_leaf *old)
+{
+    varve_status rc = VARVE_OK;
+    struct vv_leaf there = { .locator = 0 };
+    bool present = false;
+
+    VV_ASSERT(leaf == NULL || !vv_hash_is_zero(leaf->hash));
+    TRY(look_on(way, index, &there, &present));
+    if (leaf == NULL && present)
+        TRY(remove_leaf(way, index));
+    else if (leaf != NULL && /* nothing is copied for nothing */
+             !(present && vv_hash_equal(there.hash, leaf->hash) && there.locator == leaf->locator))
+        TRY(put_leaf(way, index, leaf));
+    *old = there;
 out:
     return rc;
 }
 
 varve_status vv_pagetree_set(struct vv_pagetree *tree, uint64_t index, const struct vv_leaf *leaf)
 {
-    varve_status rc = VARVE_OK;
-    struct path path;
+    struct vv_pagetree_way way = vv_pagetree_way(tree);
     struct vv_leaf old;
-    bool present = false;
 
-    VV_ASSERT(leaf == NULL || !vv_hash_is_zero(leaf->hash));
-    TRY(vv_pagetree_get(tree, index, &old, &present));
-    if (leaf == NULL) {
-        if (present)
-            TRY(remove_leaf(tree, index));
-        goto out;
-    }
-    if (present && vv_hash_equal(old.hash, leaf->hash) && old.locator == leaf->locator)
-        goto out; /* nothing is copied for nothing */
-    TRY(own_path(tree, index, &path));
-    TRY(complete_path(tree, index, &path));
-    touch_path(&path, index);
-    vv_node_put_leaf(path.node[0], slot_of(index, 0), NULL, leaf->hash, leaf->locator);
+    return vv_pagetree_replace(&way, index, leaf, &old);
+}
+
+varve_status vv_pagetree_relocate(struct vv_pagetree_way *way, uint64_t index, uint64_t locator)
+{
+    varve_status rc = VARVE_OK;
+
+    TRY(check_index(way->tree, index));
+    TRY(own_way(way, index));
+    VV_ASSERT(way->bottom == 0 && has(way->node[0]->leaves, slot_of(index, 0)));
+    way->node[0]->number[slot_of(index, 0)] = locator;
+    for (unsigned level = 0; level <= way->top; level++)
+        vv_node_forget(way->node[level]);
 out:
     return rc;
 }
 
 varve_status vv_pagetree_locate(struct vv_pagetree *tree, uint64_t index, uint64_t locator)
 {
-    varve_status rc = VARVE_OK;
-    struct path path;
+    struct vv_pagetree_way way = vv_pagetree_way(tree);
 
-    TRY(check_index(tree, index));
-    TRY(own_path(tree, index, &path));
-    VV_ASSERT(path.bottom == 0 && has(path.node[0]->leaves, slot_of(index, 0)));
-    path.node[0]->number[slot_of(index, 0)] = locator;
-    for (unsigned level = 0; level <= path.top; level++)
-        vv_node_forget(path.node[level]);
-out:
-    return rc;
+    return vv_pagetree_relocate(&way, index, locator);
 }
 
 /* ---- Length ----------------------------------------------------------------------------------- */
@@ -258,17 +304,17 @@ static varve_status cut_beyond(struct vv_pagetree *tree, uint64_t page_count)
 {
     varve_status rc = VARVE_OK;
     const uint64_t last = page_count - 1;
-    struct path path;
+    struct vv_pagetree_way way = vv_pagetree_way(tree);
 
-    TRY(own_path(tree, last, &path));
-    if (path.bottom > path.top)
+    TRY(own_way(&way, last));
+    if (way.bottom > way.top)
         goto out;
-    touch_path(&path, last);
-    for (unsigned level = path.bottom; level <= path.top; level++)
+    touch_way(&way);
+    for (unsigned level = way.bottom; level <= way.top; level++)
         for (unsigned slot = slot_of(last, level) + 1; slot < VV_NODE_SLOTS; slot++)
-            if (has(vv_node_used(path.node[level]), slot))
-                vv_node_clear(path.node[level], slot);
-    prune_path(tree, last, &path);
+            if (has(vv_node_used(way.node[level]), slot))
+                vv_node_clear(way.node[level], slot);
+    prune_way(&way);
 out:
     return rc;
 }

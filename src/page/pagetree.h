@@ -26,6 +26,7 @@ struct vv_pagetree {
     uint64_t page_count; /* indices are below this; at most VV_PAGETREE_PAGES_MAX */
     const struct vv_node_source *source;
 };
+enum { VV_PAGETREE_LEVELS = 13 };
 #define VV_PAGETREE_PAGES_MAX ((UINT64_C(1) << 52) - 1) /* so that its size in bytes is a u64 */
 
 /* An empty (all zero) tree of `page_count` pages. */
@@ -45,6 +46,24 @@ varve_status vv_pagetree_get(const struct vv_pagetree *tree, uint64_t index, str
 varve_status vv_pagetree_set(struct vv_pagetree *tree, uint64_t index, const struct vv_leaf *leaf);
 /* Say where a leaf's bytes are now; no hash changes. The leaf must be present. */
 varve_status vv_pagetree_locate(struct vv_pagetree *tree, uint64_t index, uint64_t locator);
+/* A way into a tree that is kept from one leaf to the next, for many leaves that lie near each other: those that are
+ * named in order share most of it. While it is used nothing else is done with the tree. Start with vv_pagetree_way;
+ * there is nothing to release. */
+struct vv_pagetree_way {
+    struct vv_pagetree *tree;
+    uint64_t index;                           /* the leaf that it leads to */
+    unsigned top, bottom;                     /* levels of the top, and of the lowest node; above top: none */
+    struct vv_node *node[VV_PAGETREE_LEVELS]; /* by level; all are the tree's own */
+};
+static inline struct vv_pagetree_way vv_pagetree_way(struct vv_pagetree *tree)
+{
+    return (struct vv_pagetree_way){ .tree = tree, .bottom = 1 };
+}
+/* vv_pagetree_set and vv_pagetree_locate on such a way. `old` is the leaf that was there, all zero when there was
+ * none. On failure the tree is as before, and the way may be gone on with. */
+varve_status vv_pagetree_replace(struct vv_pagetree_way *way, uint64_t index, const struct vv_leaf *leaf,
+                                 struct vv_leaf *old);
+varve_status vv_pagetree_relocate(struct vv_pagetree_way *way, uint64_t index, uint64_t locator);
 /* Change the length; pages beyond the new one go. On failure the tree is as before. */
 varve_status vv_pagetree_resize(struct vv_pagetree *tree, uint64_t page_count);
 

@@ -74,25 +74,24 @@ static varve_status set_leaves(struct vv_pagetree *tree, const struct vv_image_c
                                struct vv_page_change *pages)
 {
     varve_status rc = VARVE_OK;
+    struct vv_pagetree_way way = vv_pagetree_way(tree);
 
     for (size_t i = 0; i < count; i++) {
         const bool zero = vv_hash_is_zero(changes[i].hash);
         struct vv_leaf leaf = { .locator = 0 };
-        bool present = false;
+        struct vv_leaf old;
+        memcpy(leaf.hash, changes[i].hash, VV_HASH_SIZE);
+        TRY(vv_pagetree_replace(&way, changes[i].index, zero ? NULL : &leaf, &old));
         pages[i] =
             (struct vv_page_change){ .index = changes[i].index, .bytes = zero ? NULL : changes[i].bytes };
         memcpy(pages[i].hash, changes[i].hash, VV_HASH_SIZE);
-        TRY(vv_pagetree_get(tree, pages[i].index, &leaf, &present));
-        if (present && leaf.locator != 0 && changes[i].runs != NULL) {
-            pages[i].base = changes[i].base;
-            pages[i].base_locator = leaf.locator;
-            pages[i].runs = changes[i].runs;
-            pages[i].runs_size = changes[i].runs_size;
-            pages[i].lineage = changes[i].lineage;
-        }
-        leaf.locator = 0;
-        memcpy(leaf.hash, pages[i].hash, VV_HASH_SIZE);
-        TRY(vv_pagetree_set(tree, pages[i].index, zero ? NULL : &leaf));
+        if (old.locator == 0 || changes[i].runs == NULL)
+            continue;
+        pages[i].base = changes[i].base;
+        pages[i].base_locator = old.locator;
+        pages[i].runs = changes[i].runs;
+        pages[i].runs_size = changes[i].runs_size;
+        pages[i].lineage = changes[i].lineage;
     }
 out:
     return rc;

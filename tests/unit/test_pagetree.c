@@ -146,6 +146,40 @@ static void assert_same(struct vv_pagetree *tree, const struct model *model)
     assert_memory_equal(root, want, VV_HASH_SIZE);
 }
 
+/* Some steps along one way, most of them forward: each says what was there. A step that fails for want of memory changes
+ * nothing, and the way goes on. */
+static void walk_on_a_way(struct vv_pagetree *tree, struct model *model, bool failing)
+{
+    struct vv_pagetree_way way = vv_pagetree_way(tree);
+    uint64_t index = chance(model->page_count);
+
+    for (uint64_t steps = chance(80); steps > 0; steps--) {
+        const struct vv_leaf fresh = random_leaf(), was = model->leaves[index];
+        const uint64_t what = chance(4);
+        struct vv_leaf old = { .locator = 7 };
+        varve_status rc = VARVE_OK;
+        if (failing)
+            vv_alloc_fail_at(1 + (unsigned)chance(3));
+        if (what == 0 && is_present(model, index))
+            rc = vv_pagetree_relocate(&way, index, fresh.locator);
+        else
+            rc = vv_pagetree_replace(&way, index, what == 1 ? NULL : &fresh, &old);
+        assert_true(rc == VARVE_OK || (rc == VARVE_MEMORY && failing));
+        if (failing)
+            assert_true(vv_alloc_disarm() || rc == VARVE_OK);
+        if (rc == VARVE_OK && what == 0 && is_present(model, index)) {
+            model->leaves[index].locator = fresh.locator;
+        } else if (rc == VARVE_OK) {
+            assert_memory_equal(old.hash, was.hash, VV_HASH_SIZE);
+            assert_true(old.locator == was.locator);
+            memset(&model->leaves[index], 0, sizeof model->leaves[index]);
+            if (what != 1)
+                model->leaves[index] = fresh;
+        }
+        index = (index + (chance(8) == 0 ? chance(model->page_count) : 1 + chance(3))) % model->page_count;
+    }
+}
+
 /* One random step on both. */
 static void step(struct vv_pagetree *tree, struct model *model)
 {
@@ -157,6 +191,10 @@ static void step(struct vv_pagetree *tree, struct model *model)
             memset(&model->leaves[i], 0, sizeof model->leaves[i]);
         model->page_count = count;
         assert_int_equal(vv_pagetree_resize(tree, count), VARVE_OK);
+        return;
+    }
+    if (what < 8) {
+        walk_on_a_way(tree, model, false);
         return;
     }
     const uint64_t index = chance(model->page_count);
@@ -228,6 +266,29 @@ static void versions_do_not_disturb_each_other(void **state)
     }
     for (int i = 0; i < VERSIONS; i++)
         vv_pagetree_release(&trees[i]);
+}
+
+/* On a tree whose nodes another one shares, so that each must be copied: any of these copies fails. */
+static void a_way_goes_on_after_failed_allocations(void **state)
+{
+    static struct model model, kept;
+    struct vv_pagetree tree, other;
+
+    (void)state;
+    memset(&model, 0, sizeof model);
+    vv_pagetree_init(&tree, 3000, NULL);
+    model.page_count = 3000;
+    for (int round = 0; round < 200; round++) {
+        vv_pagetree_copy(&other, &tree);
+        kept = model;
+        walk_on_a_way(&tree, &model, true);
+        if (round % 10 == 0) {
+            assert_same(&tree, &model);
+            assert_same(&other, &kept);
+        }
+        vv_pagetree_release(&other);
+    }
+    vv_pagetree_release(&tree);
 }
 
 static void the_root_does_not_depend_on_the_order(void **state)
@@ -689,6 +750,7 @@ int main(void)
         cmocka_unit_test(levels_follow_from_the_page_count),
         cmocka_unit_test(a_tree_is_the_flat_array_after_every_step),
         cmocka_unit_test(versions_do_not_disturb_each_other),
+        cmocka_unit_test(a_way_goes_on_after_failed_allocations),
         cmocka_unit_test(the_root_does_not_depend_on_the_order),
         cmocka_unit_test(the_length_is_part_of_the_root),
         cmocka_unit_test(a_page_beyond_the_end_is_misuse),

@@ -343,14 +343,18 @@ out:
 bool vv_pending_locate(const struct vv_change *change, const struct vv_pending *pending,
                        const struct vv_record *record)
 {
+    struct vv_pagetree_way way = vv_pagetree_way(NULL);
+
     for (size_t i = 0; i < pending->fresh_count; i++) {
         const struct vv_new_page *page = &pending->fresh[i];
         const uint64_t frame = vv_record_pages_at(record) + pending->frames[i / VV_FRAME_PAGES];
         const uint64_t locator = vv_locator_make(frame, page->depth, (unsigned)(i % VV_FRAME_PAGES));
+        struct vv_pagetree *tree = &change->modules[page->module].after->memory;
         if (page->change->lineage != NULL)
             page->change->lineage->tip = locator;
-        if (vv_pagetree_locate(&change->modules[page->module].after->memory, page->change->index, locator) !=
-            VARVE_OK)
+        if (way.tree != tree)
+            way = vv_pagetree_way(tree);
+        if (vv_pagetree_relocate(&way, page->change->index, locator) != VARVE_OK)
             return false;
     }
     return true;
