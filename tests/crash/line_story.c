@@ -435,6 +435,20 @@ static bool go_on_from(const struct story *story, const struct story_history *fo
            judge_history(&next, &next.now, UINT_MAX, denial);
 }
 
+/* What is found is not promised yet. */
+bool story_take_up(struct story *story, varve_store *store, const char *path, char denial[512])
+{
+    struct story_history found;
+
+    if (!read_store(story, store, path, &found, denial) || !judge_history(story, &found, UINT_MAX, denial))
+        return false;
+    story->promised = (unsigned)(begin(story, &found) - story->histories);
+    story->now = found;
+    for (unsigned i = 0; i < STORY_COMMITS; i++)
+        story->commits[i].made = story->commits[i].durable = found.has[i];
+    return true;
+}
+
 bool story_judge(const struct story *story, const char *path, unsigned calls, bool go_on, char denial[512])
 {
     varve_store *store = NULL;

@@ -69,6 +69,10 @@ varve_status story_next(struct story *story, varve_store *store, const char **sc
 /* A new store at `path` in which all of the script has been done, by a process that has ended. */
 varve_status story_prepare(struct story *story, const struct story_kind *kind, const char *path, const char *script);
 
+/* Whoever did what is told was killed, and this is the store of a process that goes on: what it finds must be one of the
+ * histories, and what it does builds on that. False: why not is in `denial`. */
+bool story_take_up(struct story *story, varve_store *store, const char *path, char denial[512]);
+
 /* Open what lies at `path` and compare; `calls` (UINT_MAX: all): how many were made when it was left. `go_on`: then
  * commit once more, persist, and look again. False: why not is in `denial`. */
 bool story_judge(const struct story *story, const char *path, unsigned calls, bool go_on, char denial[512]);

@@ -298,6 +298,12 @@ unsigned replay_calls(const struct replay *replay)
     return replay->shared->call_count;
 }
 
+enum vv_double_call replay_call(const struct replay *replay, unsigned number)
+{
+    VV_ASSERT(number < replay->shared->call_count);
+    return replay->shared->calls[number].call;
+}
+
 /* ---- The history -------------------------------------------------------------------------------- */
 
 struct node {

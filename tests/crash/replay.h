@@ -35,6 +35,8 @@ void replay_attach(struct replay *replay, struct vv_double *d);
 /* Something is promised from here on. Returns how many calls were made until now. */
 unsigned replay_mark(struct replay *replay);
 unsigned replay_calls(const struct replay *replay);
+/* Which call was made when so many had been made before. */
+enum vv_double_call replay_call(const struct replay *replay, unsigned number);
 
 /* Judge what lies in `world` when `calls` calls were made: true, or why not in `denial`. */
 typedef bool (*replay_check_fn)(void *context, const char *world, unsigned calls, char denial[512]);
