@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""plant.py BUILD [--all] [PLANT]... - switch on each planted bug in turn and see whether its harness finds it.
+"""plant.py BUILD [--all] [--markdown] [PLANT]... - switch on each planted bug in turn and see whether its harness finds it.
 
 BUILD is configured with -Dplant=true. A row of the table below is a bug, the harness that must find it, and what it
 is; the bugs themselves are where src/ says VV_PLANT("name"). The last row is the sound build, in which nobody may find
 anything. With --all each bug is shown to every harness: that takes four times as long and decides nothing. Ends with
-a table: violations by harness, '-' for none; a harness that the bug ends by a signal: 'died'; and how long it took.
+a table: violations by harness, '-' for none; a harness that the bug ends by a signal: 'died'; and how long it took: each
+row's harnesses, one after the other, and all of it. With --markdown the table is that of docs/reliability.md.
 """
 import os
 import re
@@ -26,9 +27,12 @@ PROGRAMS = (
     ("crash_line chain-commit", ("chain-restore", "chain-again", "chain-delete"), ("chain",)),
     ("crash_line_power chain", (), ("chain-power",)),
     ("crash_tree", ("commit", "refs", "again", "held"), ("tree",)),
-    ("replay --layout tree", ("one",), ("tree-power",)),
+    ("replay --layout tree", ("little",), ("tree-power",)),
 )
 HARNESSES = [name for _, _, names in PROGRAMS for name in names]
+
+# The longest in the sound build come first, so that none of them is the last to end.
+FIRST = ("replay", "crash_line_power chain", "crash_journal", "crash_line chain-commit", "replay --layout tree")
 
 PLANTS = (
     ("sync-log", "replay", "the log is not synced"),
@@ -58,12 +62,14 @@ PLANTS = (
     ("last-alone", "flat", "flat: pointers `_last` stay where a crash left them, each on its own"),
     ("persist-unsynced", "flat-power", "flat: `commits` names files that are not synced"),
     ("persist-dir-unsynced", "flat-power", "flat: `commits` names files whose names are not synced"),
+    ("flat-settle-skipped", "flat-power", "flat: what a killed process left unsynced is promised and built on"),
     ("nodes-same-block", "flat-power", "saved nodes are written into a block that holds durable ones"),
     ("ordinal-reused", "chain", "chain: a delta is written over one of an equal version"),
     ("delta-unsynced", "chain-power", "chain: `commits` names deltas that are not synced"),
     ("newest-in-place", "chain", "chain: the newest image is written into while it is mapped"),
     ("stamp-kept", "chain-power", "chain: a newest image is written into while its stamp says that it is whole"),
     ("first-unsynced", "chain-power", "chain: the oldest versions go before the next first image is synced"),
+    ("chain-settle-skipped", "chain-power", "chain: what a killed process left unsynced is promised and built on"),
     ("diff-in-place", "tree", "tree: a diff is written into the file that an older commit has too"),
     ("directory-in-place", "tree", "tree: a directory is deleted where it is, and not renamed first"),
     ("tree-hold-ignored", "tree", "tree: a directory goes while a hold still looks at it"),
@@ -73,6 +79,7 @@ PLANTS = (
     ("tree-names-sync", "tree-power", "tree: a directory gets its name before the names in it are synced"),
     ("tree-root-sync", "tree-power", "tree: a commit is made before the name of its directory is synced"),
     ("tree-ack-before-sync", "tree-power", "tree: a commit is acknowledged before its record is synced"),
+    ("tree-settle-skipped", "tree-power", "tree: what a killed process left unsynced is promised"),
 )
 SOUND = ("", None, "the sound build")
 
@@ -89,7 +96,8 @@ def sites():
 
 
 def run(build, program, arguments, plant):
-    """(harness, violations or 'died') of one program with one bug."""
+    """Violations or 'died', by harness, of one program with one bug; and how many seconds it took."""
+    begun = time.monotonic()
     names = next(names for name, _, names in PROGRAMS if name == program)
     environment = dict(os.environ, VARVE_PLANT=plant, VARVE_TEST_QUICK="1")
     try:
@@ -97,35 +105,45 @@ def run(build, program, arguments, plant):
                                *arguments], env=environment, timeout=600,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     except subprocess.TimeoutExpired:
-        return {name: "hung" for name in names}
+        return {name: "hung" for name in names}, time.monotonic() - begun
     told = dict.fromkeys(names, "died" if done.returncode < 0 else "ended")
     for name, _, violations in re.findall(r"^tally: (\S+) (\d+) (\d+)$", done.stdout.decode(), re.M):
         name = name if name in names else names[0]
         told[name] = int(violations) + (told[name] if isinstance(told[name], int) else 0)
-    return told
+    return told, time.monotonic() - begun
 
 
 def main():
     begun = time.monotonic()
-    build, *asked = [argument for argument in sys.argv[1:] if argument != "--all"]
+    build, *asked = [argument for argument in sys.argv[1:] if argument not in ("--all", "--markdown")]
     chosen = [row for row in PLANTS if not asked or row[0] in asked]
     everybody = "--all" in sys.argv
+    markdown = "--markdown" in sys.argv
     shown = [(plant, program, arguments) for plant, harness, _ in [*chosen, SOUND]
              for program, arguments, names in PROGRAMS if everybody or harness is None or harness in names]
     wrong = ["%s: no such row" % name for name in asked if name not in [row[0] for row in PLANTS]]
     wrong += ["%s: planted nowhere" % name for name, _, _ in PLANTS if name not in sites()]
     wrong += ["%s: planted, and not in the table" % name for name in sites() - {row[0] for row in PLANTS}]
+    shown.sort(key=lambda job: (job[0] != "", FIRST.index(job[1]) if job[1] in FIRST else len(FIRST)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = {(plant, program): pool.submit(run, build, program, arguments, plant)
                 for plant, program, arguments in shown}
-    print("%-20s %s  %s" % ("planted", " ".join("%8s" % name for name in HARNESSES), "what"))
+    if markdown:
+        print("| planted | harness | violations | what |\n|---|---|---|---|")
+    else:
+        print("%-20s %s %4s  %s" % ("planted", " ".join("%11s" % name for name in HARNESSES), "s", "what"))
     for plant, harness, words in [*chosen, SOUND]:
-        told = {}
+        told, seconds = {}, 0
         for program, _, _ in PROGRAMS:
             if (plant, program) in jobs:
-                told.update(jobs[plant, program].result())
-        cells = " ".join("%8s" % (told.get(name, "") or ("-" if name in told else "")) for name in HARNESSES)
-        print("%-20s %s  %s" % (plant or "none", cells, words), flush=True)
+                found, took = jobs[plant, program].result()
+                told.update(found)
+                seconds += took
+        cells = " ".join("%11s" % (told.get(name, "") or ("-" if name in told else "")) for name in HARNESSES)
+        if not markdown:
+            print("%-20s %s %4d  %s" % (plant or "none", cells, seconds, words), flush=True)
+        elif harness is not None:
+            print("| %s | %s | %s | %s |" % (plant, harness, told.get(harness), words), flush=True)
         if harness is not None and not isinstance(told.get(harness), int) or told.get(harness) == 0:
             wrong.append("%s: %s does not find it" % (plant, harness))
         if harness is None and any(told.values()):

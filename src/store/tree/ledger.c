@@ -208,8 +208,11 @@ out:
  * not on the disk, and nothing may be built on it. */
 static varve_status settle(struct vv_ledger *ledger)
 {
-    const varve_status rc = vv_file_sync_new(&ledger->file);
+    varve_status rc = VARVE_OK;
 
+    if (VV_PLANT("tree-settle-skipped"))
+        return VARVE_OK;
+    rc = vv_file_sync_new(&ledger->file);
     if (rc == VARVE_OK)
         vv_file_forget(&ledger->file);
     return rc;
