@@ -8,7 +8,8 @@
  *            names a file. Now and then also open for writing, commit, and read again what could be read before.
  * `head` together with the log's end is two truths at once, so these are not swapped. Image files are caches that
  * are mapped as they are: their rot may show in a mapping, but then fsck must name it.
- * With --layout tree the same is done to that layout, whose base images are mapped so too. */
+ * With --layout NAME the same is done to that layout. The memories of flat, the first and newest images of chain and the
+ * base images of tree are mapped as they lie, too. */
 #include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
@@ -74,12 +75,20 @@ struct heard {
     bool damage, unnamed, image;
 };
 
+/* A memory as it is mapped: journal, tree; flat and chain, <mod>_<id>. */
+static bool is_image(const char *file)
+{
+    if (layout_asked == VARVE_LAYOUT_FLAT || layout_asked == VARVE_LAYOUT_CHAIN)
+        return strlen(file) == 129 && file[64] == '_';
+    return strncmp(file, "image/", 6) == 0 || strstr(file, "/memory/") != NULL;
+}
+
 static void hear(void *context, const varve_finding *finding)
 {
     struct heard *heard = context;
 
     const char *file = finding->file == NULL ? "" : finding->file;
-    heard->image = heard->image || strncmp(file, "image/", 6) == 0 || strstr(file, "/memory/") != NULL;
+    heard->image = heard->image || is_image(file);
     if (finding->severity != VARVE_DAMAGE)
         return;
     heard->damage = true;
@@ -143,8 +152,9 @@ static bool map_tips(varve_store *store, const struct heard *heard)
 
 static varve_status open_store(const char *path, uint32_t flags, varve_store **store)
 {
-    const varve_store_options options = { .size = sizeof options, .flags = flags, .snapshot_bytes = 8 << 10,
-                                          .layout = layout_asked };
+    const varve_store_options options = {
+        .size = sizeof options, .flags = flags, .snapshot_bytes = 8 << 10, .layout = layout_asked
+    };
 
     *store = NULL;
     return vv_store_open(&vv_vfs_system, path, &options, store);
@@ -158,9 +168,13 @@ static void write_and_judge(const struct heard *heard, const bool could[PAST_COM
 
     if (open_store(again_path, 0, &store) != VARVE_OK)
         return;
-    (void)past_commit(&past, store, "more", PAST_COMMITS, VARVE_DURABLE);
+    const bool branches = (store->layout->can & VV_CAN_BRANCH) != 0;
+    const bool durable = (store->layout->can & VV_CAN_DURABLE) != 0;
+    const unsigned before = past.commit_count, parent = past_stands(&past, "main");
+    (void)past_commit(&past, store, branches ? "more" : "main", PAST_COMMITS,
+                      durable ? VARVE_DURABLE : VARVE_BUFFERED);
+    const bool more = past.commit_count > before && store->layout->persist(store->place) == VARVE_OK;
     const unsigned made = past.commit_count - 1;
-    const bool more = past_stands(&past, "more") < PAST_COMMITS;
     vv_store_close(store);
     if (open_store(again_path, VARVE_STORE_READ_ONLY, &store) != VARVE_OK) {
         deny("it does not open after it was open for writing: %s", vv_words());
@@ -168,10 +182,15 @@ static void write_and_judge(const struct heard *heard, const bool could[PAST_COM
     }
     bool rot[PAST_COMMITS + 1] = { false };
     for (unsigned i = 0; i < made + 1; i++) {
-        const varve_status rc = (more && i == made) || could[i] ? past_read(&past, store, i) : VARVE_OK;
+        /* On a line it was made of main's, and has what is damaged there. */
+        const bool is_new = past.commit_count > before && i == made;
+        const bool wanted = is_new ? more && (branches || could[parent]) : could[i];
+        const varve_status rc = wanted ? past_read(&past, store, i) : VARVE_OK;
         rot[i] = rc == VARVE_CONFLICT && heard->image;
-        /* The same diff may lie in two directories of a tree as two files, and either be the one that is read. */
-        if (layout_asked == VARVE_LAYOUT_TREE && is_honest(rc) && heard->damage)
+        /* The same diff may lie in two directories of a tree as two files, and either be the one that is read. What a
+         * damaged delta of a chain holds lies in the newest image too, until there is a newer version. */
+        if ((layout_asked == VARVE_LAYOUT_TREE || layout_asked == VARVE_LAYOUT_CHAIN) && is_honest(rc) &&
+            heard->damage)
             continue;
         if (rc != VARVE_OK && !rot[i])
             deny("commit %u could be read before somebody wrote: %s", i, vv_words());
@@ -268,7 +287,7 @@ static void try_it(const char *name, const char *what, size_t at)
     if (verdict->denial[0] == '\0')
         return;
     if (violations++ < SHOWN)
-        (void)fprintf(stderr, "%s, %s %zu: %s\n", name, what, at, verdict->denial);
+        (void)fprintf(stderr, "%.80s, %.80s %zu: %s\n", name, what, at, verdict->denial);
 }
 
 /* One file with these bytes, then as it was. */
@@ -420,6 +439,7 @@ static int take_file(const char *path, const struct stat *status, int kind, stru
     return 0;
 }
 
+/* The oldest goes where no other can. What lasts from persist on is persisted. */
 static varve_status make_past(void)
 {
     varve_status rc = VARVE_OK;
@@ -427,22 +447,27 @@ static varve_status make_past(void)
 
     past.chance.state = 5;
     TRY(open_store(store_path, VARVE_STORE_CREATE, &store));
+    const uint32_t can = store->layout->can;
+    const varve_durability durability = (can & VV_CAN_DURABLE) != 0 ? VARVE_DURABLE : VARVE_BUFFERED;
     for (unsigned i = 0; i < 5; i++)
-        TRY(past_commit(&past, store, "main", PAST_COMMITS, VARVE_DURABLE));
+        TRY(past_commit(&past, store, "main", PAST_COMMITS, durability));
     TRY(past_code(&past, store));
     TRY(past_ref(&past, store, "tags/early", 2));
     TRY(past_tidy(store, 1 << 20));
+    TRY(store->layout->persist(store->place));
     vv_store_close(store);
     scratch_copy(store_path, stale_path);
     TRY(open_store(store_path, 0, &store));
     for (unsigned i = 0; i < 4; i++) {
-        TRY(past_commit(&past, store, "side", 3, VARVE_DURABLE));
-        TRY(past_commit(&past, store, "main", PAST_COMMITS, VARVE_DURABLE));
+        if ((can & VV_CAN_BRANCH) != 0)
+            TRY(past_commit(&past, store, "side", 3, durability));
+        TRY(past_commit(&past, store, "main", PAST_COMMITS, durability));
     }
     TRY(past_code(&past, store));
     TRY(past_ref(&past, store, "tags/late", past.commit_count - 1));
-    TRY(past_remove(&past, store, 1));
+    TRY(past_remove(&past, store, layout_asked == VARVE_LAYOUT_CHAIN ? 0 : 1));
     TRY(past_tidy(store, 1 << 20));
+    TRY(store->layout->persist(store->place));
 out:
     vv_store_close(store);
     return rc;
@@ -466,8 +491,11 @@ int main(int argc, char **argv)
     const size_t part =
         getenv("VARVE_TEST_QUICK") != NULL ? 4 : 1; /* of the blocks; a flip each is what headers need */
 
-    if (argc > 2 && strcmp(argv[1], "--layout") == 0 && strcmp(argv[2], "tree") == 0)
-        layout_asked = VARVE_LAYOUT_TREE;
+    if (argc > 2 && strcmp(argv[1], "--layout") == 0)
+        layout_asked = strcmp(argv[2], "tree") == 0    ? VARVE_LAYOUT_TREE
+                       : strcmp(argv[2], "flat") == 0  ? VARVE_LAYOUT_FLAT
+                       : strcmp(argv[2], "chain") == 0 ? VARVE_LAYOUT_CHAIN
+                                                       : VARVE_LAYOUT_JOURNAL;
     scratch_in_memory();
     scratch_new(root);
     (void)snprintf(store_path, sizeof store_path, "%s/store", root);
