@@ -401,7 +401,7 @@ void vv_journal_close(struct vv_place *place)
         return;
     if (place->announced && !place->poisoned && vv_place_persist(place) == VARVE_OK) {
         checkpoint_tail(place);
-        if (!place->poisoned)
+        if (!place->poisoned && place->chain.synced >= place->chain.end)
             vv_log_tell_closed(&place->log, &place->chain);
         vv_place_tell(place); /* without either the next opening reads more */
     }
