@@ -6,6 +6,8 @@
  *            deleted, and space is given back; none of it may fail
  *   judge    in the same opening, after closing and opening again, and by fsck: everything acknowledged is there and
  *            nothing else; with room again one more commit goes in
+ * With --layout tree the same is done to that layout, which keeps no space in hand: there what makes room may be FULL
+ * too, and then it has not happened.
  * The disk is a small tmpfs where this process may mount one, in a mount namespace of a child, so that it goes with
  * it. Elsewhere, or with VARVE_TEST_NO_MOUNT, a table of calls with a budget stands in for it. */
 #include <errno.h>
@@ -29,11 +31,13 @@
 enum { BLOCK = 4096, STEPS = 44, CHILD_SECONDS = 120, SHOWN = 12 };
 
 static char root[SCRATCH_PATH], path[SCRATCH_PATH + 16];
+static varve_layout layout_asked = VARVE_LAYOUT_JOURNAL;
 
 /* What a child tells; it lies in memory that outlives it. */
 static struct verdict {
     bool ended, finished;     /* finished: the work met no limit */
     unsigned deleted;         /* on the full disk */
+    unsigned refused;         /* deletions there, for want of room */
     uint64_t freed;           /* there */
     bool revived;             /* a commit went in there again */
     char denial[400];
@@ -218,7 +222,9 @@ static bool may_mount(void)
 
 static varve_status open_store(const struct vv_vfs *vfs, uint32_t flags, varve_store **store)
 {
-    const varve_store_options options = { .size = sizeof options, .flags = flags, .snapshot_bytes = 8 << 10 };
+    const varve_store_options options = {
+        .size = sizeof options, .flags = flags, .snapshot_bytes = 8 << 10, .layout = layout_asked
+    };
 
     *store = NULL;
     return vv_store_open(vfs, path, &options, store);
@@ -246,19 +252,32 @@ static varve_status work_step(struct past *past, varve_store *store, unsigned st
     }
 }
 
+/* A journal has kept the space that this takes. */
+static bool may_be_full(varve_status rc)
+{
+    return rc == VARVE_FULL && layout_asked != VARVE_LAYOUT_JOURNAL;
+}
+
 /* What makes room must work on a full disk, as often as it is asked for. */
 static void make_some_room(struct past *past, varve_store *store)
 {
-    if (past_stands(past, "side") != PAST_COMMITS && past_ref_gone(past, store, "side") != VARVE_OK)
+    varve_status rc =
+        past_stands(past, "side") == PAST_COMMITS ? VARVE_OK : past_ref_gone(past, store, "side");
+    if (rc != VARVE_OK && !may_be_full(rc))
         deny("a branch that goes on the full disk: %s", vv_words());
     for (unsigned i = 0; i < past->commit_count; i++) {
         if (past->commits[i].deleted || past_is_named(past, i))
             continue;
-        if (past_remove(past, store, i) != VARVE_OK)
+        rc = past_remove(past, store, i);
+        if (rc != VARVE_OK && !may_be_full(rc))
             deny("deletion %u on the full disk: %s", verdict->deleted, vv_words());
-        verdict->deleted++;
+        if (rc == VARVE_OK)
+            verdict->deleted++;
+        else
+            verdict->refused++;
     }
-    if (store->layout->maintain(store->place, 0, NULL, NULL, &verdict->freed) != VARVE_OK)
+    rc = store->layout->maintain(store->place, 0, NULL, NULL, &verdict->freed);
+    if (rc != VARVE_OK && !may_be_full(rc))
         deny("gc on the full disk: %s", vv_words());
     if (past_read_only(past, store) != VARVE_OK)
         deny("after gc on the full disk: %s", vv_words());
@@ -324,7 +343,7 @@ static void fill_and_judge(uint64_t bytes, uint64_t names)
 /* ---- Sizes -------------------------------------------------------------------------------------- */
 
 struct counts {
-    uint64_t disks, violations, deleted, freed, revived;
+    uint64_t disks, violations, deleted, refused, freed, revived;
 };
 
 /* One disk. Whether the work was finished on it. */
@@ -353,6 +372,7 @@ static bool try_disk(uint64_t bytes, uint64_t names, struct counts *counts)
         scratch_remove(path);
     counts->disks++;
     counts->deleted += verdict->deleted;
+    counts->refused += verdict->refused;
     counts->freed += verdict->freed;
     counts->revived += verdict->revived;
     if (verdict->denial[0] != '\0' && counts->violations++ < SHOWN)
@@ -361,13 +381,19 @@ static bool try_disk(uint64_t bytes, uint64_t names, struct counts *counts)
     return verdict->finished;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     enum { ENOUGH_NAMES = 1000, ENOUGH_BYTES = 64 << 20 };
     struct counts counts = { .disks = 0 };
     uint64_t bytes = 4 * BLOCK;
     uint64_t names = 2; /* tmpfs counts its root */
 
+    if (argc == 3 && strcmp(argv[1], "--layout") == 0 && strcmp(argv[2], "tree") == 0) {
+        layout_asked = VARVE_LAYOUT_TREE;
+    } else if (argc != 1) {
+        (void)fprintf(stderr, "usage: full [--layout tree]\n");
+        return 2;
+    }
     scratch_in_memory();
     scratch_new(root);
     (void)snprintf(path, sizeof path, "%s/store", root);
@@ -385,9 +411,9 @@ int main(void)
         names++;
     (void)printf(
         "%llu disks: up to %llu bytes, up to %llu files; on those that were full %llu deletions, %llu "
-        "bytes given back, and on %llu of them a commit went in again\n",
+        "refused, %llu bytes given back, and on %llu of them a commit went in again\n",
         (unsigned long long)counts.disks, (unsigned long long)bytes, (unsigned long long)names,
-        (unsigned long long)counts.deleted, (unsigned long long)counts.freed,
+        (unsigned long long)counts.deleted, (unsigned long long)counts.refused, (unsigned long long)counts.freed,
         (unsigned long long)counts.revived);
     tally("full", counts.disks, counts.violations);
     (void)printf("%u passed, %u failed\n", counts.violations == 0, counts.violations != 0);
