@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "page/node.h"
+#include "shelf.h"
 
 static uint64_t seed = 1;
 static uint64_t chance(uint64_t below)
@@ -65,45 +66,6 @@ static void naive_root(const struct model *model, uint8_t root[VV_HASH_SIZE])
         }
     vv_memory_root(model->page_count, level[0], root);
     vv_free(level);
-}
-
-/* ---- A place for saved nodes ------------------------------------------------------------------ */
-
-struct shelf {
-    struct vv_bytes bytes; /* u64 size before each node; the address of a node is where it begins, plus 1 */
-    unsigned _Atomic reads;
-    size_t writes, fail_at_write;
-};
-
-static varve_status shelf_write(void *context, const void *bytes, size_t size, uint64_t *address)
-{
-    struct shelf *shelf = context;
-
-    if (++shelf->writes == shelf->fail_at_write)
-        return vv_fail(VARVE_FULL, "the shelf is full");
-    *address = shelf->bytes.size + 1;
-    vv_bytes_u64(&shelf->bytes, size);
-    vv_bytes_put(&shelf->bytes, bytes, size);
-    return vv_bytes_done(&shelf->bytes);
-}
-
-static varve_status shelf_read(void *context, uint64_t address, struct vv_bytes *bytes)
-{
-    struct shelf *shelf = context;
-
-    shelf->reads++;
-    if (address < 1 || address > shelf->bytes.size - 8)
-        return vv_fail(VARVE_CORRUPT, "nothing is at %llu", (unsigned long long)address);
-    const uint64_t size = vv_get_u64(shelf->bytes.data + address - 1);
-    if (size > shelf->bytes.size - address - 7)
-        return vv_fail(VARVE_CORRUPT, "no node is at %llu", (unsigned long long)address);
-    vv_bytes_put(bytes, shelf->bytes.data + address + 7, size);
-    return vv_bytes_done(bytes);
-}
-
-static struct vv_node_source source_of(struct shelf *shelf)
-{
-    return (struct vv_node_source){ .read = shelf_read, .context = shelf };
 }
 
 /* ---- Comparing -------------------------------------------------------------------------------- */
@@ -435,7 +397,7 @@ static void a_saved_tree_opens_to_the_same(void **state)
 {
     static struct model model;
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = source_of(&shelf);
+    const struct vv_node_source source = shelf_source(&shelf);
     struct vv_pagetree tree;
 
     (void)state;
@@ -467,7 +429,7 @@ static void a_saved_tree_opens_to_the_same(void **state)
 static void a_difference_of_saved_trees_reads_only_what_differs(void **state)
 {
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = source_of(&shelf);
+    const struct vv_node_source source = shelf_source(&shelf);
     static struct model from, to;
     struct vv_pagetree a, b;
     uint8_t top[2][VV_HASH_SIZE];
@@ -512,7 +474,7 @@ static void a_save_that_failed_is_forgotten(void **state)
     model.page_count = 600;
     for (size_t nth = 1; failed; nth++) {
         struct shelf shelf = { .bytes = VV_BYTES_NONE, .fail_at_write = nth };
-        const struct vv_node_source source = source_of(&shelf);
+        const struct vv_node_source source = shelf_source(&shelf);
         struct vv_pagetree tree;
         uint8_t top[VV_HASH_SIZE];
         uint64_t address = 0;
@@ -552,7 +514,7 @@ static varve_status keep_nothing(void *context, uint64_t index, const struct vv_
 static void a_damaged_node_is_found(void **state)
 {
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = source_of(&shelf);
+    const struct vv_node_source source = shelf_source(&shelf);
     struct vv_pagetree tree;
     uint8_t top[VV_HASH_SIZE];
     uint64_t address = 0;
@@ -596,7 +558,7 @@ static void a_failed_allocation_leaves_the_tree_as_it_was(void **state)
 {
     static struct model model, after;
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = source_of(&shelf);
+    const struct vv_node_source source = shelf_source(&shelf);
     struct vv_pagetree first;
     uint8_t top[VV_HASH_SIZE];
     uint64_t address = 0;
@@ -701,7 +663,7 @@ static void threads_load_the_same_nodes_at_once(void **state)
 {
     static struct model model;
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = source_of(&shelf);
+    const struct vv_node_source source = shelf_source(&shelf);
     struct vv_pagetree tree;
     uint8_t top[VV_HASH_SIZE];
     uint64_t address = 0;

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "shelf.h"
 
 static uint64_t seed = 1;
 static uint64_t chance(uint64_t below)
@@ -109,38 +110,6 @@ static void naive_top(const struct vv_item *items, size_t count, unsigned depth,
     naive_top(items, zeros, depth + 1, pair);
     naive_top(items + zeros, count - zeros, depth + 1, pair + VV_HASH_SIZE);
     vv_hash(VV_HASH_NODE, pair, sizeof pair, top);
-}
-
-/* ---- A place for saved nodes ------------------------------------------------------------------ */
-
-struct shelf {
-    struct vv_bytes bytes; /* u64 size before each node; the address of a node is where it begins, plus 1 */
-    size_t reads, writes;
-};
-
-static varve_status shelf_write(void *context, const void *bytes, size_t size, uint64_t *address)
-{
-    struct shelf *shelf = context;
-
-    shelf->writes++;
-    *address = shelf->bytes.size + 1;
-    vv_bytes_u64(&shelf->bytes, size);
-    vv_bytes_put(&shelf->bytes, bytes, size);
-    return vv_bytes_done(&shelf->bytes);
-}
-
-static varve_status shelf_read(void *context, uint64_t address, struct vv_bytes *bytes)
-{
-    struct shelf *shelf = context;
-
-    shelf->reads++;
-    if (address < 1 || address > shelf->bytes.size - 8)
-        return vv_fail(VARVE_CORRUPT, "nothing is at %llu", (unsigned long long)address);
-    const uint64_t size = vv_get_u64(shelf->bytes.data + address - 1);
-    if (size > shelf->bytes.size - address - 7)
-        return vv_fail(VARVE_CORRUPT, "no node is at %llu", (unsigned long long)address);
-    vv_bytes_put(bytes, shelf->bytes.data + address + 7, size);
-    return vv_bytes_done(bytes);
 }
 
 /* ---- Comparing -------------------------------------------------------------------------------- */
@@ -415,7 +384,7 @@ static void a_saved_trie_opens_to_the_same(void **state)
 {
     static struct model model;
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = { .read = shelf_read, .context = &shelf };
+    const struct vv_node_source source = shelf_source(&shelf);
     struct vv_trie trie;
 
     (void)state;
@@ -465,7 +434,7 @@ static void what_is_let_go_of_is_loaded_again(void **state)
 {
     static struct model model, before;
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = { .read = shelf_read, .context = &shelf };
+    const struct vv_node_source source = shelf_source(&shelf);
     struct vv_trie trie, copy;
     uint64_t address = 0;
     size_t gone = 0;
@@ -523,7 +492,7 @@ static varve_status look(void *context, const struct vv_item *from, const struct
 static void a_damaged_node_is_found_or_harmless(void **state)
 {
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = { .read = shelf_read, .context = &shelf };
+    const struct vv_node_source source = shelf_source(&shelf);
     struct vv_trie trie;
     uint8_t top[VV_HASH_SIZE];
     uint64_t address = 0;
@@ -568,7 +537,7 @@ static void a_failed_allocation_leaves_the_trie_as_it_was(void **state)
 {
     static struct model model, after;
     struct shelf shelf = { .bytes = VV_BYTES_NONE };
-    const struct vv_node_source source = { .read = shelf_read, .context = &shelf };
+    const struct vv_node_source source = shelf_source(&shelf);
     struct vv_trie first, trie;
     uint8_t top[VV_HASH_SIZE];
     uint64_t address = 0;
