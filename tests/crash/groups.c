@@ -19,31 +19,12 @@ static const struct vv_journal_limits small = {
 
 varve_status groups_create(const struct vv_vfs *vfs, const char *path)
 {
-    const struct vv_layout_options options = { .vfs = vfs, .durability = VARVE_DURABLE };
-    struct vv_dir dir = VV_DIR_NONE;
-    varve_status rc = VARVE_OK;
-
-    TRY(vv_dir_create(vfs, path, NULL));
-    TRY(vv_dir_open(vfs, path, &dir));
-    TRY(vv_dir_create_at(&dir, ".varve"));
-    TRY(vv_journal_create(&dir, &options, &small));
-out:
-    vv_dir_close(&dir);
-    return rc;
+    return opened_create(vfs, path, &small);
 }
 
-varve_status groups_open(const struct vv_vfs *vfs, const char *path, bool read_only, struct vv_dir *dir,
-                         struct vv_place **place)
+varve_status groups_open(struct opened *store, const struct vv_vfs *vfs, const char *path, bool read_only)
 {
-    const struct vv_layout_options options = { .vfs = vfs,
-                                               .read_only = read_only,
-                                               .durability = VARVE_DURABLE };
-    varve_status rc = VARVE_OK;
-
-    TRY(vv_dir_open(vfs, path, dir));
-    TRY(vv_journal_open(dir, &options, &small, place));
-out:
-    return rc;
+    return opened_begin(store, vfs, path, read_only, &small);
 }
 
 static void branch_of(unsigned step, char branch[16])

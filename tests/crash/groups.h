@@ -6,6 +6,7 @@
 #define GROUPS_H
 
 #include "crowd.h"
+#include "opened.h"
 
 enum { GROUPS_CROWD = 3, GROUPS_STEPS = 2 * GROUPS_CROWD };
 
@@ -17,7 +18,6 @@ varve_status groups_make(struct vv_place *place, void (*begin)(struct crowd_memb
                          void (*end)(struct crowd_member *member), void *context);
 /* A journal in an empty directory, with limits so small that a group meets the end of a segment. */
 varve_status groups_create(const struct vv_vfs *vfs, const char *path);
-varve_status groups_open(const struct vv_vfs *vfs, const char *path, bool read_only, struct vv_dir *dir,
-                         struct vv_place **place);
+varve_status groups_open(struct opened *store, const struct vv_vfs *vfs, const char *path, bool read_only);
 
 #endif

@@ -28,16 +28,14 @@ static void end(struct crowd_member *member)
 static varve_status run(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
                         void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
+    struct opened store = OPENED_NONE;
     varve_status rc = VARVE_OK;
 
     (void)context;
-    TRY(groups_open(vfs, path, false, &dir, &place));
-    TRY(groups_make(place, begin, end, ledger));
+    TRY(groups_open(&store, vfs, path, false));
+    TRY(groups_make(store.place, begin, end, ledger));
 out:
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -46,15 +44,14 @@ static bool check(const char *path, struct sweep_ledger *ledger, void *context)
     const struct vv_layout_options options = { .vfs = &vv_vfs_system, .read_only = true };
     bool seen[GROUPS_STEPS + 1] = { false };
     varve_commit_id ids[GROUPS_STEPS + 1];
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
+    struct opened store = OPENED_NONE;
     uint64_t damage = 0;
     bool fine = true;
 
     (void)context;
-    if (groups_open(&vv_vfs_system, path, true, &dir, &place) != VARVE_OK)
+    if (groups_open(&store, &vv_vfs_system, path, true) != VARVE_OK)
         fine = sweep_deny(ledger, "the store does not open: %s", vv_words());
-    fine = fine && groups_see(place, seen, ids, ledger->denial);
+    fine = fine && groups_see(store.place, seen, ids, ledger->denial);
     for (unsigned step = 1; fine && step <= GROUPS_STEPS; step++) {
         const enum sweep_expectation expectation = sweep_expect(ledger, step);
         if (expectation == SWEEP_PRESENT &&
@@ -63,10 +60,10 @@ static bool check(const char *path, struct sweep_ledger *ledger, void *context)
         else if (expectation == SWEEP_ABSENT && seen[step])
             fine = sweep_deny(ledger, "step %u is there, and should not be", step);
     }
-    vv_journal_close(place);
-    if (fine && (vv_journal_check(&dir, &options, 0, &damage) != VARVE_OK || damage != 0))
+    vv_journal_close(store.place);
+    if (fine && (vv_journal_check(&store.dir, &options, 0, &damage) != VARVE_OK || damage != 0))
         fine = sweep_deny(ledger, "fsck finds damage: %s", vv_words());
-    vv_dir_close(&dir);
+    vv_dir_close(&store.dir);
     return fine;
 }
 

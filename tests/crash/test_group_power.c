@@ -39,18 +39,17 @@ static bool check(void *context, const char *world, unsigned calls, char denial[
     const struct setting *setting = context;
     const struct vv_layout_options options = { .vfs = &vv_vfs_system, .read_only = true };
     bool seen[GROUPS_STEPS + 1] = { false };
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
+    struct opened store = OPENED_NONE;
     uint64_t damage = 0;
     char path[SCRATCH_PATH + 16];
     bool fine = true;
 
     (void)snprintf(path, sizeof path, "%s/store", world);
-    if (groups_open(&vv_vfs_system, path, false, &dir, &place) != VARVE_OK) {
+    if (groups_open(&store, &vv_vfs_system, path, false) != VARVE_OK) {
         (void)snprintf(denial, 512, "it does not open: %.400s", vv_words());
         fine = false;
     }
-    fine = fine && groups_see(place, seen, NULL, denial);
+    fine = fine && groups_see(store.place, seen, NULL, denial);
     for (unsigned step = 1; fine && step <= GROUPS_STEPS; step++) {
         const unsigned promised = setting->promised[step];
         if (promised != 0 && promised <= calls && !seen[step]) {
@@ -58,12 +57,12 @@ static bool check(void *context, const char *world, unsigned calls, char denial[
             fine = false;
         }
     }
-    vv_journal_close(place);
-    if (fine && (vv_journal_check(&dir, &options, 0, &damage) != VARVE_OK || damage != 0)) {
+    vv_journal_close(store.place);
+    if (fine && (vv_journal_check(&store.dir, &options, 0, &damage) != VARVE_OK || damage != 0)) {
         (void)snprintf(denial, 512, "the check finds damage: %.400s", vv_words());
         fine = false;
     }
-    vv_dir_close(&dir);
+    vv_dir_close(&store.dir);
     return fine;
 }
 
@@ -72,8 +71,7 @@ static void what_a_group_promised_outlives_every_power_loss(void **state)
     struct setting setting = { .replay = replay_new() };
     struct replay_report report = { .calls = 0 };
     const struct replay_scope scope = { .name = "groups", .chances = 12 };
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
+    struct opened store = OPENED_NONE;
     struct vv_double d;
     char world[SCRATCH_PATH], path[SCRATCH_PATH + 16];
 
@@ -84,10 +82,9 @@ static void what_a_group_promised_outlives_every_power_loss(void **state)
     replay_begin(setting.replay, world);
     vv_double_init(&d, &vv_vfs_system);
     replay_attach(setting.replay, &d);
-    assert_int_equal(groups_open(&d.table, path, false, &dir, &place), VARVE_OK);
-    assert_int_equal(groups_make(place, NULL, end, &setting), VARVE_OK);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    assert_int_equal(groups_open(&store, &d.table, path, false), VARVE_OK);
+    assert_int_equal(groups_make(store.place, NULL, end, &setting), VARVE_OK);
+    opened_end(&store);
     replay_run(setting.replay, &scope, check, &setting, &report);
     print_message("%lu states of %lu calls, %lu violations\n", (unsigned long)report.checked,
                   (unsigned long)report.calls, (unsigned long)report.violations);

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "model.h"
+#include "opened.h"
 #include "store/codepool.h"
 #include "store/journal/journal.h"
 #include "store/journal/repair.h"
@@ -31,20 +32,6 @@ static const struct vv_journal_limits small = {
     .image_files = 8,
 };
 enum { PREPARED = 4, FIRST_TAG = 40 };
-
-static varve_status open_store(const struct vv_vfs *vfs, const char *path, bool read_only, struct vv_dir *dir,
-                               struct vv_place **place)
-{
-    varve_status rc = VARVE_OK;
-    const struct vv_layout_options options = { .vfs = vfs,
-                                               .read_only = read_only,
-                                               .durability = VARVE_DURABLE };
-
-    TRY(vv_dir_open(vfs, path, dir));
-    TRY(vv_journal_open(dir, &options, &small, place));
-out:
-    return rc;
-}
 
 /* The step that made a commit: its message. */
 static unsigned step_of(const struct vv_commit_facts *facts)
@@ -140,22 +127,15 @@ static varve_status commit_step(struct vv_place *place, struct sweep_ledger *led
 static varve_status prepare_journal(const char *path, struct sweep_ledger *ledger, void *context)
 {
     varve_status rc = VARVE_OK;
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    const struct vv_layout_options options = { .vfs = &vv_vfs_system, .durability = VARVE_DURABLE };
+    struct opened store = OPENED_NONE;
 
     (void)context;
-    TRY(vv_dir_create(&vv_vfs_system, path, NULL));
-    TRY(vv_dir_open(&vv_vfs_system, path, &dir));
-    TRY(vv_dir_create_at(&dir, ".varve"));
-    TRY(vv_journal_create(&dir, &options, &small));
-    vv_dir_close(&dir);
-    TRY(open_store(&vv_vfs_system, path, false, &dir, &place));
+    TRY(opened_create(&vv_vfs_system, path, &small));
+    TRY(opened_begin(&store, &vv_vfs_system, path, false, &small));
     for (unsigned step = 1; step <= PREPARED; step++)
-        TRY(commit_step(place, ledger, step));
+        TRY(commit_step(store.place, ledger, step));
 out:
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -164,17 +144,15 @@ static varve_status run_commits(const struct vv_vfs *vfs, const char *path, stru
                                 void *context)
 {
     const unsigned *steps = context;
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct opened store = OPENED_NONE;
+    varve_status rc = opened_begin(&store, vfs, path, false, &small);
 
-    for (unsigned step = PREPARED + 1; place != NULL && step <= PREPARED + *steps; step++) {
-        const varve_status status = commit_step(place, ledger, step);
+    for (unsigned step = PREPARED + 1; store.place != NULL && step <= PREPARED + *steps; step++) {
+        const varve_status status = commit_step(store.place, ledger, step);
         rc = rc == VARVE_OK ? status : rc;
     }
     sweep_closing(ledger);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -196,21 +174,19 @@ static varve_status tag_step(struct vv_place *place, struct sweep_ledger *ledger
 static varve_status run_refs(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
                              void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct opened store = OPENED_NONE;
+    varve_status rc = opened_begin(&store, vfs, path, false, &small);
 
     (void)context;
-    if (place != NULL) {
-        const varve_status statuses[] = { tag_step(place, ledger, FIRST_TAG),
-                                          commit_step(place, ledger, PREPARED + 1),
-                                          tag_step(place, ledger, FIRST_TAG + 1) };
+    if (store.place != NULL) {
+        const varve_status statuses[] = { tag_step(store.place, ledger, FIRST_TAG),
+                                          commit_step(store.place, ledger, PREPARED + 1),
+                                          tag_step(store.place, ledger, FIRST_TAG + 1) };
         for (size_t i = 0; i < 3; i++)
             rc = rc == VARVE_OK ? statuses[i] : rc;
     }
     sweep_closing(ledger);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -222,16 +198,14 @@ static varve_status run_reopened(const struct vv_vfs *vfs, const char *path, str
 
     (void)context;
     for (unsigned step = PREPARED + 1; step <= PREPARED + 2; step++) {
-        struct vv_dir dir = VV_DIR_NONE;
-        struct vv_place *place = NULL;
+        struct opened store = OPENED_NONE;
         sweep_reopened(ledger);
-        varve_status status = open_store(vfs, path, false, &dir, &place);
-        if (place != NULL)
-            status = commit_step(place, ledger, step);
+        varve_status status = opened_begin(&store, vfs, path, false, &small);
+        if (store.place != NULL)
+            status = commit_step(store.place, ledger, step);
         rc = rc == VARVE_OK ? status : rc;
         sweep_closing(ledger);
-        vv_journal_close(place);
-        vv_dir_close(&dir);
+        opened_end(&store);
     }
     return rc;
 }
@@ -241,28 +215,16 @@ static varve_status run_create(const struct vv_vfs *vfs, const char *path, struc
                                void *context)
 {
     varve_status rc = VARVE_OK;
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    const struct vv_layout_options options = { .vfs = vfs, .durability = VARVE_DURABLE };
+    struct opened store = OPENED_NONE;
 
     (void)context;
     sweep_begin(ledger, 0);
-    rc = vv_dir_create(vfs, path, NULL);
-    if (rc == VARVE_OK)
-        rc = vv_dir_open(vfs, path, &dir);
-    if (rc == VARVE_OK)
-        rc = vv_dir_create_at(&dir, ".varve");
-    if (rc == VARVE_OK)
-        rc = vv_journal_create(&dir, &options, &small);
-    rc = sweep_end(ledger, 0, rc, NULL, 0);
-    vv_dir_close(&dir);
-    TRY(rc);
-    TRY(open_store(vfs, path, false, &dir, &place));
-    TRY(commit_step(place, ledger, 1));
+    TRY(sweep_end(ledger, 0, opened_create(vfs, path, &small), NULL, 0));
+    TRY(opened_begin(&store, vfs, path, false, &small));
+    TRY(commit_step(store.place, ledger, 1));
 out:
     sweep_closing(ledger);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -279,21 +241,19 @@ static varve_status code_step(struct vv_place *place, struct sweep_ledger *ledge
 static varve_status run_code(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
                              void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct opened store = OPENED_NONE;
+    varve_status rc = opened_begin(&store, vfs, path, false, &small);
 
     (void)context;
-    if (place != NULL) {
-        const varve_status statuses[] = { code_step(place, ledger, FIRST_TAG + 2),
-                                          code_step(place, ledger, FIRST_TAG + 3),
-                                          commit_step(place, ledger, PREPARED + 1) };
+    if (store.place != NULL) {
+        const varve_status statuses[] = { code_step(store.place, ledger, FIRST_TAG + 2),
+                                          code_step(store.place, ledger, FIRST_TAG + 3),
+                                          commit_step(store.place, ledger, PREPARED + 1) };
         for (size_t i = 0; i < 3; i++)
             rc = rc == VARVE_OK ? statuses[i] : rc;
     }
     sweep_closing(ledger);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -308,19 +268,17 @@ static varve_status snapshot_step(struct vv_place *place)
 /* A store with pairs of image files. */
 static varve_status prepare_pairs(const char *path, struct sweep_ledger *ledger, void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
+    struct opened store = OPENED_NONE;
     varve_status rc = prepare_journal(path, ledger, context);
 
     if (rc == VARVE_OK)
-        rc = open_store(&vv_vfs_system, path, false, &dir, &place);
+        rc = opened_begin(&store, &vv_vfs_system, path, false, &small);
     for (unsigned step = PREPARED + 1; rc == VARVE_OK && step <= PREPARED + 3; step++) {
-        rc = commit_step(place, ledger, step);
+        rc = commit_step(store.place, ledger, step);
         if (rc == VARVE_OK)
-            rc = vv_place_snapshot(place, false);
+            rc = vv_place_snapshot(store.place, false);
     }
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -336,47 +294,44 @@ static varve_status run_snapshots(const struct vv_vfs *vfs, const char *path, st
                                   void *context)
 {
     const bool *in_use = context;
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct opened store = OPENED_NONE;
+    varve_status rc = opened_begin(&store, vfs, path, false, &small);
     struct vv_image_file *used[2 * MODEL_MODULES] = { NULL };
 
-    for (unsigned i = 0; place != NULL && *in_use && i < 2 * MODEL_MODULES; i++) {
+    for (unsigned i = 0; store.place != NULL && *in_use && i < 2 * MODEL_MODULES; i++) {
         varve_module_id id;
         model_module_id(i / 2, &id);
-        used[i] = vv_images_use(&place->images, &id, i % 2);
+        used[i] = vv_images_use(&store.place->images, &id, i % 2);
     }
-    if (place != NULL) {
+    if (store.place != NULL) {
         /* Three commits: one alone may change nothing in any memory, and then no file is due. */
-        const varve_status statuses[] = { commit_step(place, ledger, PREPARED + 4),
-                                          commit_step(place, ledger, PREPARED + 5),
-                                          commit_step(place, ledger, PREPARED + 6), snapshot_step(place) };
+        const varve_status statuses[] = { commit_step(store.place, ledger, PREPARED + 4),
+                                          commit_step(store.place, ledger, PREPARED + 5),
+                                          commit_step(store.place, ledger, PREPARED + 6),
+                                          snapshot_step(store.place) };
         for (size_t i = 0; i < 4; i++)
             rc = rc == VARVE_OK ? statuses[i] : rc;
         for (unsigned i = 0; i < 2 * MODEL_MODULES; i++) {
             if (used[i] != NULL && !is_as_it_was(used[i]))
                 rc = vv_fail(VARVE_CONFLICT, "a file that was in use was written into");
-            vv_images_leave(&place->images, used[i]);
+            vv_images_leave(&store.place->images, used[i]);
         }
     }
     sweep_closing(ledger);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
 /* Whoever opens the store next goes on with what was left half-written. */
 static varve_status reopen_and_snapshot(const struct vv_vfs *vfs, const char *path, void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct opened store = OPENED_NONE;
+    varve_status rc = opened_begin(&store, vfs, path, false, &small);
 
     (void)context;
     if (rc == VARVE_OK)
-        rc = snapshot_step(place);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+        rc = snapshot_step(store.place);
+    opened_end(&store);
     return rc;
 }
 
@@ -483,7 +438,7 @@ static bool judge_code(struct judge *judge)
 
 static bool check_journal(const char *path, struct sweep_ledger *ledger, void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
+    struct opened store = OPENED_NONE;
     struct judge judge = { .ledger = ledger };
     const struct vv_layout_options options = { .vfs = &vv_vfs_system, .read_only = true };
     struct vv_layout_stat stat;
@@ -493,18 +448,19 @@ static bool check_journal(const char *path, struct sweep_ledger *ledger, void *c
     (void)context;
     if (ledger->steps[0].begun && sweep_expect(ledger, 0) != SWEEP_PRESENT)
         return true; /* there need not be a store */
-    if (open_store(&vv_vfs_system, path, true, &dir, &judge.place) != VARVE_OK)
+    if (opened_begin(&store, &vv_vfs_system, path, true, &small) != VARVE_OK)
         fine = sweep_deny(ledger, "the store does not open: %s", vv_words());
+    judge.place = store.place;
     if (fine) {
         journal->stat(judge.place, &stat);
         if (stat.damaged)
             fine = sweep_deny(ledger, "the store says that it is damaged");
     }
     fine = fine && judge_commits(&judge) && judge_refs(&judge) && judge_code(&judge);
-    vv_journal_close(judge.place);
-    if (fine && (vv_journal_check(&dir, &options, 0, &damage) != VARVE_OK || damage != 0))
+    vv_journal_close(store.place);
+    if (fine && (vv_journal_check(&store.dir, &options, 0, &damage) != VARVE_OK || damage != 0))
         fine = sweep_deny(ledger, "fsck finds damage: %s", vv_words());
-    vv_dir_close(&dir);
+    vv_dir_close(&store.dir);
     return fine;
 }
 
@@ -542,8 +498,7 @@ out:
 static varve_status prepare_damaged(const char *path, struct sweep_ledger *ledger, void *context)
 {
     varve_status rc = VARVE_OK;
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
+    struct opened store = OPENED_NONE;
     const struct repair_row *row = context;
     struct vv_commit_facts facts = { .locator = 0 };
     uint64_t freed = 0;
@@ -551,28 +506,28 @@ static varve_status prepare_damaged(const char *path, struct sweep_ledger *ledge
 
     some_deleted = row->reclaimed;
     TRY(prepare_journal(path, ledger, context));
-    TRY(open_store(&vv_vfs_system, path, false, &dir, &place));
-    place->limits.close_records = 0; /* behind the last checkpoint, where whoever opens the store meets it */
+    TRY(opened_begin(&store, &vv_vfs_system, path, false, &small));
+    /* Behind the last checkpoint, where whoever opens the store meets it. */
+    store.place->limits.close_records = 0;
     for (unsigned step = PREPARED + 1; step <= BEFORE_DAMAGE; step++)
-        TRY(commit_step(place, ledger, step));
+        TRY(commit_step(store.place, ledger, step));
     for (unsigned step = 1; row->reclaimed && step <= DELETED; step++) {
         memcpy(id.bytes, ledger->steps[step].evidence, 32);
-        TRY(journal->remove(place, &id, 1, 9));
+        TRY(journal->remove(store.place, &id, 1, 9));
     }
     if (row->reclaimed)
-        TRY(journal->maintain(place, 0, NULL, NULL, &freed));
+        TRY(journal->maintain(store.place, 0, NULL, NULL, &freed));
     VV_ASSERT(!row->reclaimed || freed > 0);
     for (unsigned step = BEFORE_DAMAGE + 1; step <= ALL_STEPS; step++)
-        TRY(commit_step(place, ledger, step));
+        TRY(commit_step(store.place, ledger, step));
     memcpy(id.bytes, ledger->steps[BEFORE_DAMAGE + 1].evidence, 32);
-    TRY(journal->facts(place, &id, &facts));
-    vv_journal_close(place);
-    place = NULL;
-    TRY(flip(&dir, facts.locator + 40));
+    TRY(journal->facts(store.place, &id, &facts));
+    vv_journal_close(store.place);
+    store.place = NULL;
+    TRY(flip(&store.dir, facts.locator + 40));
 out:
     vv_commit_facts_release(&facts);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -628,8 +583,7 @@ static void note_damage(void *context, const varve_finding *finding)
 /* The commits before the damage read as ever; the rest is damaged as it was, or gone as a whole. */
 static bool check_repaired(const char *path, struct sweep_ledger *ledger, void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
+    struct opened store = OPENED_NONE;
     const struct vv_layout_options options = { .vfs = &vv_vfs_system,
                                                .read_only = true,
                                                .finding = note_damage };
@@ -642,9 +596,9 @@ static bool check_repaired(const char *path, struct sweep_ledger *ledger, void *
     const struct repair_row *row = context;
 
     some_deleted = row->reclaimed;
-    if (open_store(&vv_vfs_system, path, true, &dir, &place) != VARVE_OK)
+    if (opened_begin(&store, &vv_vfs_system, path, true, &small) != VARVE_OK)
         return sweep_deny(ledger, "the store does not open: %s", vv_words());
-    journal->stat(place, &stat);
+    journal->stat(store.place, &stat);
     if (stat.damaged && expectation == SWEEP_PRESENT)
         fine = sweep_deny(ledger, "repaired, and damaged all the same");
     if (!stat.damaged && expectation == SWEEP_ABSENT)
@@ -654,24 +608,25 @@ static bool check_repaired(const char *path, struct sweep_ledger *ledger, void *
         struct vv_commit_facts facts = { .locator = 0 };
         memcpy(id.bytes, ledger->steps[step].evidence, 32);
         if (row->reclaimed && step <= DELETED) {
-            if (journal->facts(place, &id, &facts) == VARVE_OK)
+            if (journal->facts(store.place, &id, &facts) == VARVE_OK)
                 fine = sweep_deny(ledger, "step %u was deleted and is back", step);
             vv_commit_facts_release(&facts);
             continue;
         }
-        if (expected_state(place, &id, &expected) != VARVE_OK ||
-            model_compare(journal, place, &id, &expected) != VARVE_OK)
+        if (expected_state(store.place, &id, &expected) != VARVE_OK ||
+            model_compare(journal, store.place, &id, &expected) != VARVE_OK)
             fine = sweep_deny(ledger, "step %u: %s", step, vv_words());
     }
-    const bool has_main = journal->ref_get(place, "main", &ref) == VARVE_OK;
+    const bool has_main = journal->ref_get(store.place, "main", &ref) == VARVE_OK;
     if (fine &&
         (!has_main || (!stat.damaged && memcmp(&ref.commit, ledger->steps[BEFORE_DAMAGE].evidence, 32) != 0)))
         fine = sweep_deny(ledger, "main does not stand on the newest whole commit");
-    vv_journal_close(place);
-    if (fine && (vv_journal_check(&dir, &options, 0, &damage) != VARVE_OK || (damage != 0) != stat.damaged))
+    vv_journal_close(store.place);
+    if (fine &&
+        (vv_journal_check(&store.dir, &options, 0, &damage) != VARVE_OK || (damage != 0) != stat.damaged))
         fine = sweep_deny(ledger, "fsck finds %u damages, the store says %u: %s", (unsigned)damage,
                           (unsigned)stat.damaged, last_damage);
-    vv_dir_close(&dir);
+    vv_dir_close(&store.dir);
     return fine;
 }
 
@@ -679,21 +634,19 @@ static bool check_repaired(const char *path, struct sweep_ledger *ledger, void *
 static varve_status reopen_journal(const struct vv_vfs *vfs, const char *path, void *context)
 {
     varve_status rc = VARVE_OK;
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
+    struct opened store = OPENED_NONE;
     struct vv_ref_facts ref;
     struct vv_ref_move move = { .name = "recovery", .what = "create", .to = &ref.commit, .force = true };
 
     (void)context;
-    TRY(open_store(vfs, path, false, &dir, &place));
-    rc = journal->ref_get(place, "main", &ref);
+    TRY(opened_begin(&store, vfs, path, false, &small));
+    rc = journal->ref_get(store.place, "main", &ref);
     if (rc == VARVE_NOT_FOUND)
         rc = VARVE_OK;
     else if (rc == VARVE_OK)
-        rc = journal->move_refs(place, &move, 1, 7);
+        rc = journal->move_refs(store.place, &move, 1, 7);
 out:
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 

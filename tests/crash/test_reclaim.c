@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "model.h"
+#include "opened.h"
 #include "store/journal/journal.h"
 #include "sweep.h"
 
@@ -24,20 +25,6 @@ static const struct vv_journal_limits small = {
     .frames = 2,
 };
 enum { PREPARED = 8, FIRST_DELETE = 40, FIRST_RECLAIM = 62, MESSAGE = 200 };
-
-static varve_status open_store(const struct vv_vfs *vfs, const char *path, bool read_only, struct vv_dir *dir,
-                               struct vv_place **place)
-{
-    varve_status rc = VARVE_OK;
-    const struct vv_layout_options options = { .vfs = vfs,
-                                               .read_only = read_only,
-                                               .durability = VARVE_DURABLE };
-
-    TRY(vv_dir_open(vfs, path, dir));
-    TRY(vv_journal_open(dir, &options, &small, place));
-out:
-    return rc;
-}
 
 /* What a commit with this message must hold. */
 static void state_of(const char *message, struct model_state *state)
@@ -115,22 +102,15 @@ static varve_status delete_step(struct vv_place *place, struct sweep_ledger *led
 static varve_status prepare_journal(const char *path, struct sweep_ledger *ledger, void *context)
 {
     varve_status rc = VARVE_OK;
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    const struct vv_layout_options options = { .vfs = &vv_vfs_system, .durability = VARVE_DURABLE };
+    struct opened store = OPENED_NONE;
 
     (void)context;
-    TRY(vv_dir_create(&vv_vfs_system, path, NULL));
-    TRY(vv_dir_open(&vv_vfs_system, path, &dir));
-    TRY(vv_dir_create_at(&dir, ".varve"));
-    TRY(vv_journal_create(&dir, &options, &small));
-    vv_dir_close(&dir);
-    TRY(open_store(&vv_vfs_system, path, false, &dir, &place));
+    TRY(opened_create(&vv_vfs_system, path, &small));
+    TRY(opened_begin(&store, &vv_vfs_system, path, false, &small));
     for (unsigned step = 1; step <= PREPARED; step++)
-        TRY(commit_step(place, ledger, step));
+        TRY(commit_step(store.place, ledger, step));
 out:
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -151,22 +131,20 @@ static void keep_first(varve_status *rc, varve_status status)
 static varve_status run_delete(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
                                void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct opened store = OPENED_NONE;
+    varve_status rc = opened_begin(&store, vfs, path, false, &small);
 
     (void)context;
-    if (place != NULL) {
-        keep_first(&rc, delete_step(place, ledger, 2));
-        keep_first(&rc, commit_step(place, ledger, PREPARED + 1));
-        keep_first(&rc, delete_step(place, ledger, 5));
-        keep_first(&rc, delete_step(place, ledger, 3));
+    if (store.place != NULL) {
+        keep_first(&rc, delete_step(store.place, ledger, 2));
+        keep_first(&rc, commit_step(store.place, ledger, PREPARED + 1));
+        keep_first(&rc, delete_step(store.place, ledger, 5));
+        keep_first(&rc, delete_step(store.place, ledger, 3));
         for (unsigned step = PREPARED + 2; step <= PREPARED + 4; step++)
-            keep_first(&rc, commit_step(place, ledger, step));
-        keep_first(&rc, delete_step(place, ledger, 1));
+            keep_first(&rc, commit_step(store.place, ledger, step));
+        keep_first(&rc, delete_step(store.place, ledger, 1));
     }
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
@@ -174,37 +152,33 @@ static varve_status run_delete(const struct vv_vfs *vfs, const char *path, struc
 static varve_status run_reclaim(const struct vv_vfs *vfs, const char *path, struct sweep_ledger *ledger,
                                 void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct opened store = OPENED_NONE;
+    varve_status rc = opened_begin(&store, vfs, path, false, &small);
     uint64_t freed = 0;
 
     (void)context;
-    if (place != NULL) {
+    if (store.place != NULL) {
         for (unsigned step = 1; step < PREPARED - 1; step++)
-            keep_first(&rc, delete_step(place, ledger, step));
-        keep_first(&rc, reclaim_step(place, ledger, FIRST_RECLAIM, &freed));
-        keep_first(&rc, commit_step(place, ledger, PREPARED + 1));
-        keep_first(&rc, reclaim_step(place, ledger, FIRST_RECLAIM + 1, &freed));
+            keep_first(&rc, delete_step(store.place, ledger, step));
+        keep_first(&rc, reclaim_step(store.place, ledger, FIRST_RECLAIM, &freed));
+        keep_first(&rc, commit_step(store.place, ledger, PREPARED + 1));
+        keep_first(&rc, reclaim_step(store.place, ledger, FIRST_RECLAIM + 1, &freed));
     }
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    opened_end(&store);
     return rc;
 }
 
 /* Whoever opens the store next reclaims again. */
 static varve_status reopen_reclaim(const struct vv_vfs *vfs, const char *path, void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
-    struct vv_place *place = NULL;
-    varve_status rc = open_store(vfs, path, false, &dir, &place);
+    struct opened store = OPENED_NONE;
+    varve_status rc = opened_begin(&store, vfs, path, false, &small);
     uint64_t freed = 0;
 
     (void)context;
-    if (place != NULL)
-        rc = journal->maintain(place, 0, NULL, NULL, &freed);
-    vv_journal_close(place);
-    vv_dir_close(&dir);
+    if (store.place != NULL)
+        rc = journal->maintain(store.place, 0, NULL, NULL, &freed);
+    opened_end(&store);
     return rc;
 }
 
@@ -290,7 +264,7 @@ static bool judge_line(struct judge *judge)
 
 static bool check_journal(const char *path, struct sweep_ledger *ledger, void *context)
 {
-    struct vv_dir dir = VV_DIR_NONE;
+    struct opened store = OPENED_NONE;
     struct judge judge = { .ledger = ledger };
     const struct vv_layout_options options = { .vfs = &vv_vfs_system, .read_only = true };
     struct vv_layout_stat stat;
@@ -298,18 +272,19 @@ static bool check_journal(const char *path, struct sweep_ledger *ledger, void *c
     bool fine = true;
 
     (void)context;
-    if (open_store(&vv_vfs_system, path, true, &dir, &judge.place) != VARVE_OK)
+    if (opened_begin(&store, &vv_vfs_system, path, true, &small) != VARVE_OK)
         fine = sweep_deny(ledger, "the store does not open: %s", vv_words());
+    judge.place = store.place;
     if (fine) {
         journal->stat(judge.place, &stat);
         if (stat.damaged)
             fine = sweep_deny(ledger, "the store says that it is damaged");
     }
     fine = fine && judge_commits(&judge) && judge_line(&judge);
-    vv_journal_close(judge.place);
-    if (fine && (vv_journal_check(&dir, &options, 0, &damage) != VARVE_OK || damage != 0))
+    vv_journal_close(store.place);
+    if (fine && (vv_journal_check(&store.dir, &options, 0, &damage) != VARVE_OK || damage != 0))
         fine = sweep_deny(ledger, "fsck finds damage: %s", vv_words());
-    vv_dir_close(&dir);
+    vv_dir_close(&store.dir);
     return fine;
 }
 
