@@ -5,9 +5,9 @@
  *   old      on a store with history and with files of a life before: main goes back and on, commits go, names of
  *            leftovers are met again
  *   stamped  chain: commits that are not persisted, on newest images that were whole
- *   killed   before the power went, a process was killed between a name and its sync, and another went on in what it had left in
- *            the page cache: what that one promises must last, and what it takes away must be needed by nothing that
- *            could come back */
+ *   killed   before the power went, a process was killed between a name and its sync, and another went on in what it
+ *            had left in the page cache: what that one promises must last, and what it takes away must be needed by
+ *            nothing that could come back */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,9 +117,11 @@ static void record(struct setting *setting, const char *world, const char *path,
 
 static void lose_power(struct setting *setting, const struct row *row, unsigned one_in)
 {
-    const struct replay_scope scope = {
-        .name = row->name, .chances = 4, .one_in = one_in, .enough = ENOUGH, .is_dull = is_dull
-    };
+    const struct replay_scope scope = { .name = row->name,
+                                        .chances = 4,
+                                        .one_in = row->before[0] == '\0' ? 1 : one_in, /* a new store is cheap */
+                                        .enough = ENOUGH,
+                                        .is_dull = is_dull };
     const uint64_t checked = setting->report.checked, found = setting->report.violations;
     char world[SCRATCH_PATH], path[SCRATCH_PATH + 16];
 
