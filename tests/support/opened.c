@@ -1,6 +1,15 @@
 /* opened.c - see opened.h. */
 #include "opened.h"
 
+const struct vv_journal_limits opened_small = {
+    .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
+    .spare = 8 << 10,
+    .checkpoint_records = 3,
+    .checkpoint_bytes = 64 << 10,
+    .views = 2,
+    .frames = 2,
+};
+
 varve_status opened_create(const struct vv_vfs *vfs, const char *path, const struct vv_journal_limits *limits)
 {
     const struct vv_layout_options options = { .vfs = vfs, .durability = VARVE_DURABLE };

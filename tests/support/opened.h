@@ -1,4 +1,4 @@
-/* opened.h - a journal with limits of its own, for tests that watch its calls: made, opened, closed. */
+/* opened.h - a journal with limits of its own, for tests of what it does to its disk: made, opened, closed. */
 #ifndef OPENED_H
 #define OPENED_H
 
@@ -9,6 +9,9 @@ struct opened {
     struct vv_place *place; /* NULL: it did not open */
 };
 #define OPENED_NONE ((struct opened){ .dir = VV_DIR_NONE })
+
+/* Everything small, so that segments, checkpoints and caches turn over all the time. */
+extern const struct vv_journal_limits opened_small;
 
 /* A store where nothing is yet. */
 varve_status opened_create(const struct vv_vfs *vfs, const char *path,

@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/double.h"
 #include "model.h"
+#include "opened.h"
 #include "scratch.h"
 #include "store/codepool.h"
 #include "store/journal/head.h"
@@ -21,16 +22,6 @@
 #include "store/journal/place.h"
 
 static const struct vv_layout *const journal = &vv_layout_journal;
-
-/* Everything small, so that segments, checkpoints and caches turn over all the time. */
-static const struct vv_journal_limits small = {
-    .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
-    .spare = 8 << 10,
-    .checkpoint_records = 3,
-    .checkpoint_bytes = 64 << 10,
-    .views = 2,
-    .frames = 2,
-};
 
 /* As shipped, also in a build that shrinks those. */
 static const struct vv_journal_limits large = {
@@ -103,7 +94,7 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof *f);
 
     scratch_new(f->path);
-    f->limits = &small;
+    f->limits = &opened_small;
     assert_int_equal(vv_dir_open(&vv_vfs_system, f->path, &f->dir), VARVE_OK);
     assert_int_equal(vv_dir_create_at(&f->dir, ".varve"), VARVE_OK);
     const struct vv_layout_options options = options_of(f, false);
@@ -1110,7 +1101,7 @@ static void what_is_closed_with_a_tail_opens_flat(void **state)
     assert_int_equal(f->place->index.tail_count, 0);
     for (size_t i = 0; i < f->count; i++)
         assert_reads(f, i);
-    f->limits = &small;
+    f->limits = &opened_small;
 }
 
 /* The system's calls, with a count of the bytes that are read. */
@@ -1584,7 +1575,7 @@ static void a_state_is_the_same_by_every_way(void **state)
     open_place(f);
     commit_line(f, 10); /* none of them has a checkpoint */
     close_place(f);
-    f->limits = &small;
+    f->limits = &opened_small;
     open_place(f);
     commit_line(f, 10); /* now they have */
     for (size_t i = f->count; i-- > 0;)

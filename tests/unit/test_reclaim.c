@@ -14,21 +14,13 @@
 
 #include "base/alloc.h"
 #include "model.h"
+#include "opened.h"
 #include "scratch.h"
 #include "store/journal/journal.h"
 #include "store/journal/place.h"
 #include "store/journal/reclaim.h"
 
 static const struct vv_layout *const journal = &vv_layout_journal;
-
-static const struct vv_journal_limits small = {
-    .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
-    .spare = 8 << 10,
-    .checkpoint_records = 3,
-    .checkpoint_bytes = 64 << 10,
-    .views = 2,
-    .frames = 2,
-};
 
 enum { COMMITS = 600, BRANCHES = 4, TAGS = 8 };
 static const size_t none = SIZE_MAX;
@@ -77,7 +69,7 @@ static struct vv_layout_options options_of(struct world *w, bool read_only)
 static void open_place(struct world *w)
 {
     const struct vv_layout_options options = options_of(w, false);
-    const varve_status rc = vv_journal_open(&w->dir, &options, &small, &w->place);
+    const varve_status rc = vv_journal_open(&w->dir, &options, &opened_small, &w->place);
 
     if (rc != VARVE_OK || w->damages > 0)
         print_error("%s; %s\n", vv_words(), w->words);
@@ -111,7 +103,7 @@ static int set_up(void **state)
     assert_int_equal(vv_dir_open(&vv_vfs_system, w->path, &w->dir), VARVE_OK);
     assert_int_equal(vv_dir_create_at(&w->dir, ".varve"), VARVE_OK);
     const struct vv_layout_options options = options_of(w, false);
-    assert_int_equal(vv_journal_create(&w->dir, &options, &small), VARVE_OK);
+    assert_int_equal(vv_journal_create(&w->dir, &options, &opened_small), VARVE_OK);
     open_place(w);
     *state = w;
     return 0;
@@ -621,7 +613,7 @@ static void a_store_that_keeps_few_stays_small(void **state)
                 w->made[k].removed = true;
             assert_world(w);
         }
-        if (stored(w) > 40 * small.log.segment) /* some 12 MB are written in all */
+        if (stored(w) > 40 * opened_small.log.segment) /* some 12 MB are written in all */
             fail_msg("after %u commits the store takes up %llu bytes", i, (unsigned long long)stored(w));
     }
     print_message("%llu bytes after 550 commits\n", (unsigned long long)stored(w));

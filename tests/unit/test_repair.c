@@ -11,21 +11,13 @@
 
 #include "base/alloc.h"
 #include "model.h"
+#include "opened.h"
 #include "page/root.h"
 #include "scratch.h"
 #include "store/journal/journal.h"
 #include "store/journal/repair.h"
 
 static const struct vv_layout *const journal = &vv_layout_journal;
-
-static const struct vv_journal_limits small = {
-    .log = { .segment = 32 << 10, .ahead = 8 << 10, .files = 2 },
-    .spare = 8 << 10,
-    .checkpoint_records = 3,
-    .checkpoint_bytes = 64 << 10,
-    .views = 2,
-    .frames = 2,
-};
 
 /* Power stays on here, and damage is done by the thousand: nothing waits for the disk. */
 static int no_sync(const struct vv_vfs *self, int fd)
@@ -98,7 +90,7 @@ static void open_place(struct fixture *f)
     const struct vv_layout_options options = options_of(f);
 
     f->damages = f->left = 0;
-    if (vv_journal_open(&f->dir, &options, &small, &f->place) != VARVE_OK)
+    if (vv_journal_open(&f->dir, &options, &opened_small, &f->place) != VARVE_OK)
         fail_msg("it does not open: %s", vv_words());
 }
 
@@ -188,7 +180,7 @@ static void make_history(struct fixture *f)
     assert_int_equal(vv_dir_open(&quick, f->path, &f->dir), VARVE_OK);
     assert_int_equal(vv_dir_create_at(&f->dir, ".varve"), VARVE_OK);
     const struct vv_layout_options options = options_of(f);
-    assert_int_equal(vv_journal_create(&f->dir, &options, &small), VARVE_OK);
+    assert_int_equal(vv_journal_create(&f->dir, &options, &opened_small), VARVE_OK);
     open_place(f);
     for (size_t i = 0; i < 5; i++)
         add_commit(f, i == 0 ? SIZE_MAX : i - 1, "main", &chance);
@@ -319,7 +311,7 @@ static void repair(struct fixture *f, bool *done)
     f->damages = f->left = 0;
     for (size_t i = 0; i < f->count; i++)
         f->made[i].told = false;
-    assert_int_equal(vv_journal_repair(&f->dir, &options, &small, 0, done), VARVE_OK);
+    assert_int_equal(vv_journal_repair(&f->dir, &options, &opened_small, 0, done), VARVE_OK);
     assert_int_equal(f->left, 0);
 }
 
