@@ -6,6 +6,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -268,6 +270,73 @@ static void a_group_that_fails_is_told_to_all(void **state)
     assert_true(failed > 0 && uncertain > 0);
 }
 
+/* ---- Turns beside groups ------------------------------------------------------------------------ */
+
+/* Somebody who commits until he is told to end, each time on a new branch. */
+struct committer {
+    struct fixture *f;
+    unsigned number;
+    _Atomic bool *over;
+    varve_status status;
+};
+
+static void *commit_on_and_on(void *context)
+{
+    struct committer *c = context;
+    struct model_state before, after;
+
+    crowd_state(0, 0, &before);
+    for (unsigned i = 1; c->status == VARVE_OK && !*c->over; i++) {
+        struct vv_commit_facts facts = { .number = 0 };
+        struct vv_ref_move move = { .what = "commit", .to = &facts.id };
+        (void)snprintf(move.name, sizeof move.name, "t%u-%u", c->number, i);
+        crowd_state(c->number << 16 | i, 0, &after);
+        c->status = model_commit(journal, c->f->place, &before, NULL, &after, "", &move, VARVE_DURABLE, &facts);
+        vv_commit_facts_release(&facts);
+    }
+    return NULL;
+}
+
+static uint64_t commits_made(struct vv_place *place)
+{
+    pthread_mutex_lock(&place->mutex);
+    const uint64_t count = place->commit_count;
+    pthread_mutex_unlock(&place->mutex);
+    return count;
+}
+
+/* Commits that never cease keep nobody out: a turn waits for the group at hand, and not for the next ones. */
+static void a_turn_waits_for_one_group(void **state)
+{
+    enum { COMMITTERS = 3, TURNS = 60, UNDERWAY = 2 * COMMITTERS };
+    struct fixture *f = *state;
+    struct committer committers[COMMITTERS];
+    pthread_t threads[COMMITTERS];
+    _Atomic bool over = false;
+    uint64_t most = 0;
+
+    for (unsigned i = 0; i < COMMITTERS; i++) {
+        committers[i] = (struct committer){ .f = f, .number = i + 1, .over = &over };
+        assert_int_equal(pthread_create(&threads[i], NULL, commit_on_and_on, &committers[i]), 0);
+    }
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        const uint64_t before = commits_made(f->place);
+        while (commits_made(f->place) < before + COMMITTERS) /* until they are at it again */
+            (void)sched_yield();
+        const uint64_t asked = commits_made(f->place);
+        vv_place_take_turn(f->place);
+        const uint64_t waited = commits_made(f->place) - asked;
+        vv_place_end_turn(f->place);
+        most = waited > most ? waited : most;
+    }
+    over = true;
+    for (unsigned i = 0; i < COMMITTERS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(committers[i].status, VARVE_OK);
+    }
+    assert_in_range(most, 0, UNDERWAY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +346,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_same_commit_at_once_is_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_group_lies_in_one_segment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_group_that_fails_is_told_to_all, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_turn_waits_for_one_group, set_up, tear_down),
     };
 
     return cmocka_run_group_tests_name("group", tests, NULL, NULL);

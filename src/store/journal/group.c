@@ -4,7 +4,8 @@
  *   leader    whoever waits while nobody leads: takes from the queue what can go together, puts the records one behind
  *             the other, each padded to its own block (J3), writes and syncs them without the lock, and reveals them
  *   members   the others: they sleep until the leader says what became of their commit
- *   turn      what appends otherwise (openings, moves of refs, removals, checkpoints) waits until nobody leads
+ *   turn      what appends otherwise (openings, moves of refs, removals, checkpoints) waits until nobody leads; and
+ *             nobody begins to lead while a turn is waited for, or commits that never cease would keep it out for ever
  * Laws: what a member asks of its ref is judged when the leader takes it, against what is revealed; one whose ref is
  * moved, or whose very commit is made, by the group at hand waits for the next. A group lies in one segment. Of a
  * write that fails, nothing can be read as a record; of a sync that fails, nobody knows: all members are told so, and
@@ -51,12 +52,16 @@ struct group {
 void vv_place_take_turn(struct vv_place *place)
 {
     pthread_mutex_lock(&place->writer);
+    place->turns++;
     while (place->leading)
         pthread_cond_wait(&place->turn, &place->writer);
+    place->turns--;
 }
 
 void vv_place_end_turn(struct vv_place *place)
 {
+    if (place->queued > 0 && place->turns == 0)
+        pthread_cond_broadcast(&place->turn);
     pthread_mutex_unlock(&place->writer);
 }
 
@@ -404,7 +409,7 @@ varve_status vv_place_publish(struct vv_place *place, struct vv_change *change, 
     pthread_mutex_lock(&place->writer);
     join_queue(place, &member);
     while (!member.done) {
-        if (place->leading)
+        if (place->leading || place->turns > 0)
             pthread_cond_wait(&place->turn, &place->writer);
         else if (place->queued >= place->gather || !wait_for_more(place))
             lead(place);

@@ -84,6 +84,7 @@ struct vv_place {
     struct vv_member *queue; /* commits that wait to be taken into a group, in the order in which they came */
     size_t queued;
     size_t gather; /* the next group waits a moment until so many have come: for tests */
+    size_t turns;  /* that are waited for: no group begins */
     bool leading; /* a group is being written, without the lock: what follows is its leader's until it ends */
     struct vv_chain chain;
     bool whole;            /* the log has its very first segment */
