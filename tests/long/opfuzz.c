@@ -1027,6 +1027,7 @@ static void op_maintain(struct world *w)
     static bool kept[LIFE_MOST];
     varve_store_options options = { .size = sizeof options, .retain = 2 + roll(w, 6) };
     const varve_maintain_options dry = { .size = sizeof dry, .flags = VARVE_MAINTAIN_DRY_RUN };
+    const varve_maintain_options snapshot = { .size = sizeof snapshot, .flags = VARVE_MAINTAIN_SNAPSHOT };
     const bool retains = roll(w, 8) == 0;
     uint64_t freed = 0;
 
@@ -1043,7 +1044,7 @@ static void op_maintain(struct world *w)
     }
     if (roll(w, 4) == 0)
         must(w, varve_store_maintain(w->store, &dry, &freed, &w->error), VARVE_OK);
-    must(w, varve_store_maintain(w->store, NULL, &freed, &w->error), VARVE_OK);
+    must(w, varve_store_maintain(w->store, roll(w, 4) == 0 ? &snapshot : NULL, &freed, &w->error), VARVE_OK);
     done.maintained++;
     done.freed += freed;
     if (!retains)

@@ -317,33 +317,27 @@ static void maintain(struct actor *a)
     a->stress->freed += freed;
 }
 
+/* Walks and maintenance look at the whole history, and take as long as some hundred of the others. */
 static void *look_on(void *context)
 {
     struct actor *a = context;
 
     while (going_on(a->stress)) {
-        switch (roll(a, 8)) {
-        case 0:
+        const unsigned what = roll(a, 128);
+        if (what == 0)
             walk(a);
-            break;
-        case 1:
-            compare_two(a);
-            break;
-        case 2:
-            tag_some(a);
-            break;
-        case 4:
-            delete_some(a);
-            break;
-        case 5:
+        else if (what == 1)
             maintain(a);
-            break;
-        case 3:
+        else if (what < 16)
             is(a, "persist", varve_store_persist(a->stress->store, &a->error) == VARVE_OK);
-            break;
-        default:
+        else if (what < 32)
+            compare_two(a);
+        else if (what < 48)
+            tag_some(a);
+        else if (what < 64)
+            delete_some(a);
+        else
             verify_some(a);
-        }
     }
     return NULL;
 }
