@@ -3,7 +3,7 @@
 #   make            build what this machine can: the command is build/varve (no engine yet: the store alone)
 #   make demo       set up, build and show: the store first, the engine's part after
 #   make test       set up, build with warnings as errors, run everything; the last line says how many passed
-#   make test-long  the same and the long tests: an hour and more; what the machine lacks is skipped, with the reason
+#   make test-long  the same and the long tests, three quarters of an hour; what the machine lacks is skipped, and told
 #   make test-asan  with AddressSanitizer and UBSan    make test-torture   with tiny segments, tables and caches
 #   make crash      what survives: kills, lost writes, faults, damage, full disks; with counts (part of make test)
 #   make crash-plant  plant known bugs, one after the other: each must be found, and none in the sound build
@@ -44,7 +44,7 @@ test-long:
 	@$(setup) store engine modules tests spec
 	@$(setup) long || echo 'test-long: what could not be installed will be skipped' >&2
 	@$(configure) $(BUILD) test enabled -Dtests=enabled -Dwerror=true -Ddefault_library=both
-	@tools/test.sh $(BUILD) $(ARGS)
+	@tools/test.sh $(BUILD) --num-processes $$(($$(nproc) + 1)) $(ARGS)
 
 test-asan:
 	@$(setup) store tests

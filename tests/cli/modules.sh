@@ -117,7 +117,8 @@ before=$(varve --store s show --json | jq -r .id)
 exits 'endless, with gas' 3 bounded 20 call g spin --gas 1000000
 is 'by its status' OUT_OF_GAS sh -c 'varve --store s call g spin --gas 1000 --json 2>/dev/null | jq -r .error.status'
 exits 'endless, without: an interrupt' 130 timeout --preserve-status -s INT -k 10 1 varve --store s call g spin
-is 'by its status' CANCELLED sh -c 'timeout --preserve-status -s INT -k 10 1 varve --store s call g spin --json 2>/dev/null | jq -r .error.status'
+# Long enough to be in the call on a busy machine, too: an interrupt before it ends the command without a word.
+is 'by its status' CANCELLED sh -c 'timeout --preserve-status -s INT -k 10 4 varve --store s call g spin --json 2>/dev/null | jq -r .error.status'
 exits 'endless, in a run' 130 sh -c 'echo "call g spin" | timeout --preserve-status -s INT -k 10 1 varve --store s run'
 exits 'endless recursion' 3 bounded 20 call g deep
 exits 'outside of memory' 3 bounded 20 call g out
