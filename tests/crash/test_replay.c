@@ -1684,8 +1684,8 @@ int main(int argc, char **argv)
             continue;
         setting.report = (struct replay_report){ .workloads = 0 };
         setting.brief = length > 1 && scale == 1; /* how each operation tears is shown by `one` */
-        const unsigned pairs = layout_asked == VARVE_LAYOUT_JOURNAL ? 8 : 32; /* the others make many calls */
-        sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? pairs : 256, scale));
+        const unsigned pairs = layout_asked == VARVE_LAYOUT_JOURNAL ? 16 : 32; /* the others make many calls */
+        sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? pairs : 512, scale));
         setting.brief = false;
         print_report(lengths[length - 1], &setting.report, &passed, &failed);
     }
@@ -1698,13 +1698,13 @@ int main(int argc, char **argv)
     }
     if (is_asked_for(argc, argv, "twice")) {
         setting.report = (struct replay_report){ .workloads = 0 };
-        power_lost_twice(&setting, one_in(96, scale));
+        power_lost_twice(&setting, one_in(144, scale));
         print_report("twice", &setting.report, &passed, &failed);
     }
     if (is_asked_for(argc, argv, "repair") && layout_asked == VARVE_LAYOUT_JOURNAL) {
         setting.report = (struct replay_report){ .workloads = 0 };
         setting.brief = scale == 1;
-        repaired(&setting, one_in(5, scale), one_in(4, scale));
+        repaired(&setting, one_in(8, scale), one_in(6, scale));
         setting.brief = false;
         print_report("repair", &setting.report, &passed, &failed);
     }
