@@ -1684,7 +1684,7 @@ int main(int argc, char **argv)
             continue;
         setting.report = (struct replay_report){ .workloads = 0 };
         setting.brief = length > 1 && scale == 1; /* how each operation tears is shown by `one` */
-        const unsigned pairs = layout_asked == VARVE_LAYOUT_JOURNAL ? 16 : 32; /* the others make many calls */
+        const unsigned pairs = layout_asked == VARVE_LAYOUT_JOURNAL ? 8 : 32; /* the others make many calls */
         sequences_of(&setting, length, length < 2 ? 1 : one_in(length == 2 ? pairs : 512, scale));
         setting.brief = false;
         print_report(lengths[length - 1], &setting.report, &passed, &failed);
